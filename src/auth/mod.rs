@@ -1,0 +1,1 @@
+//! Who is asking: the peer of a socket as the kernel knows it.

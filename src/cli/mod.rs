@@ -1,0 +1,1 @@
+//! The street: the commands that people and clients type.

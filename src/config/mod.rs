@@ -1,0 +1,3 @@
+//! Configuration: written, then meant.
+
+pub mod tenant;

@@ -1,0 +1,230 @@
+//! The control API `io.tenantd.Supervisor` as both ends see it: its types, errors and client.
+//!
+//! Varlink (varlink.org) over `tenantd.sock`. The supervisor implements it, the CLI is a client and has
+//! no other way in. What a type holds may be shown to whoever the method lets ask.
+
+use serde::{Deserialize, Serialize};
+use zlink::introspect;
+
+/// The Varlink interface.
+pub const INTERFACE: &str = "io.tenantd.Supervisor";
+
+/// The supervisor itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct SupervisorStatus {
+    /// tenantd's version.
+    pub version: String,
+    /// `system` or `user`.
+    pub mode: String,
+    /// Its process id.
+    pub pid: i64,
+    /// Seconds since it started.
+    pub uptime_s: i64,
+    /// The configuration directory.
+    pub config: String,
+    /// The directory of the tenants' own directories.
+    pub state: String,
+    /// The directory of the logs.
+    pub log: String,
+    /// Sandbox layers that do not hold here, each with why and the cure; empty where all hold.
+    pub not_isolated: Vec<String>,
+    /// Fields that some file sets and this version does not enforce, as `file: field`.
+    pub not_enforced: Vec<String>,
+    /// Problems of the configuration, as `file:line:column: what is wrong; what to write instead`.
+    pub problems: Vec<String>,
+}
+
+/// One tenant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct TenantStatus {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// `active`, `suspended`, `trial until ...`, `trial over`, `broken`.
+    pub status: String,
+    /// Its data directory.
+    pub data: String,
+    /// The digest of the configuration that runs.
+    pub digest: String,
+    /// Its problems: a broken file beside a running last good version, a refused start.
+    pub problems: Vec<String>,
+    /// Layers that hold, by name.
+    pub layers: Vec<String>,
+    /// Layers that do not.
+    pub missing_layers: Vec<String>,
+    /// The mux's process id, where it is in use.
+    pub mux_pid: Option<i64>,
+    /// Its servers and their children.
+    pub servers: Vec<ServerStatus>,
+    /// Its sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// Calls answered since the mux started.
+    pub calls: i64,
+    /// Errors of our own since the mux started.
+    pub refused: i64,
+    /// Lines that were dropped since the mux started.
+    pub dropped: i64,
+}
+
+/// One server of a tenant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct ServerStatus {
+    /// Its name.
+    pub name: String,
+    /// The program that was found.
+    pub command: String,
+    /// `tenant`, `user` or `session`.
+    pub share: String,
+    /// Its children.
+    pub children: Vec<ChildStatus>,
+}
+
+/// One child of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct ChildStatus {
+    /// `starting`, `running`, `stopping`, `waiting`, `failed`.
+    pub state: String,
+    /// The process id of its keeper, while it runs.
+    pub pid: Option<i64>,
+    /// Whose it is, where `share` is user or session.
+    pub user: Option<String>,
+    /// `legacy` or `modern`, once known.
+    pub era: Option<String>,
+    /// What the server calls itself.
+    pub version: Option<String>,
+    /// Sessions attached.
+    pub sessions: i64,
+    /// Starts so far.
+    pub starts: i64,
+    /// How it ended last, or why it does not run.
+    pub last: Option<String>,
+    /// Seconds since it was started.
+    pub age_s: i64,
+}
+
+/// One client session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct SessionStatus {
+    /// Its id.
+    pub id: String,
+    /// Its server.
+    pub server: String,
+    /// The user.
+    pub user: String,
+    /// The uid.
+    pub uid: i64,
+    /// What the client calls itself; self-reported.
+    pub client: Option<String>,
+    /// `legacy` or `modern`, once known.
+    pub era: Option<String>,
+    /// Calls in flight.
+    pub in_flight: i64,
+    /// Calls so far.
+    pub calls: i64,
+    /// Seconds since it was opened.
+    pub age_s: i64,
+}
+
+/// A tenant as an ordinary user may see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct TenantLine {
+    /// Its id.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// As in [`TenantStatus`].
+    pub status: String,
+    /// The servers that the asker may use.
+    pub servers: Vec<String>,
+}
+
+/// Reply of `Status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct StatusReply {
+    /// The supervisor.
+    pub supervisor: SupervisorStatus,
+    /// Every tenant that the asker may see.
+    pub tenants: Vec<TenantStatus>,
+}
+
+/// Reply of `ListTenants`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct ListReply {
+    /// The tenants that the asker may use.
+    pub tenants: Vec<TenantLine>,
+}
+
+/// Reply of `GetTenant`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct TenantReply {
+    /// The tenant.
+    pub tenant: TenantStatus,
+}
+
+/// Reply of `Reload`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct ReloadReply {
+    /// Ids of tenants that are new.
+    pub added: Vec<String>,
+    /// Ids of tenants that changed.
+    pub changed: Vec<String>,
+    /// Ids of tenants that are gone.
+    pub removed: Vec<String>,
+    /// Problems, as in [`SupervisorStatus`]; a tenant with one keeps its last good version.
+    pub problems: Vec<String>,
+}
+
+/// What a method can refuse with.
+#[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
+#[zlink(interface = "io.tenantd.Supervisor")]
+pub enum ControlError {
+    /// No such tenant, or none that the asker may know of.
+    UnknownTenant {
+        /// As asked.
+        tenant: String,
+    },
+    /// No such server of that tenant.
+    UnknownServer {
+        /// As asked.
+        tenant: String,
+        /// As asked.
+        server: String,
+    },
+    /// The method needs an admin.
+    AdminOnly {
+        /// The method.
+        method: String,
+        /// How to become one.
+        cure: String,
+    },
+    /// The supervisor is stopping, or could not do it.
+    Failed {
+        /// What failed and what to do.
+        reason: String,
+    },
+}
+
+/// The client. Its methods are those of the interface.
+#[zlink::proxy("io.tenantd.Supervisor")]
+pub trait Control {
+    /// Everything that the asker may see.
+    async fn status(&mut self) -> zlink::Result<Result<StatusReply, ControlError>>;
+    /// The tenants that the asker may use.
+    async fn list_tenants(&mut self) -> zlink::Result<Result<ListReply, ControlError>>;
+    /// One tenant.
+    async fn get_tenant(
+        &mut self,
+        tenant: &str,
+    ) -> zlink::Result<Result<TenantReply, ControlError>>;
+    /// Reads the configuration again (admin).
+    async fn reload(&mut self) -> zlink::Result<Result<ReloadReply, ControlError>>;
+    /// Restarts the children of a server, of all servers without a name (admin).
+    async fn restart_server(
+        &mut self,
+        tenant: &str,
+        server: Option<&str>,
+    ) -> zlink::Result<Result<(), ControlError>>;
+    /// Stops the supervisor and all that it started (admin).
+    async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
+}

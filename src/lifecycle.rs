@@ -1,0 +1,1 @@
+//! When a child starts, waits and gives up: pure, drawn.

@@ -1,0 +1,1 @@
+//! MCP as bytes: the envelope of a message, and nothing of its meaning.

@@ -1,0 +1,1 @@
+//! The exchange: one process per tenant, many sessions on its servers.

@@ -1,0 +1,1 @@
+//! Decisions, pure: who is admitted. Decides and never acts.

@@ -1,0 +1,1 @@
+//! Which tenants there are: the last good version of each, and its problems.

@@ -1,0 +1,1 @@
+//! The house: listens, admits, starts, watches, answers.

@@ -1,0 +1,319 @@
+//! The unsafe file: every call that the type system cannot check, each behind a function that is safe
+//! to call, and the few safe ones that several rooms share (memfd plans, datagrams with descriptors).
+//!
+//! Nothing here decides anything.
+
+#![allow(unsafe_code)]
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+use crate::wire;
+
+/// The credentials that the kernel keeps of a connected peer (unix(7), SO_PEERCRED): those at connect().
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCredentials {
+    /// Process id in our pid namespace; 0 for a peer in another one.
+    pub pid: i32,
+    /// Effective uid.
+    pub uid: u32,
+    /// Effective gid.
+    pub gid: u32,
+}
+
+/// SO_PEERCRED.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn peer_credentials(socket: impl AsFd) -> io::Result<PeerCredentials> {
+    let ucred = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials)?;
+    Ok(PeerCredentials { pid: ucred.pid(), uid: ucred.uid(), gid: ucred.gid() })
+}
+
+/// SO_PEERGROUPS: the peer's supplementary groups at connect() (Linux 4.13).
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    // NGROUPS_MAX is 65536; the kernel says ERANGE and the length where ours is too short.
+    let mut groups = vec![0_u32; 64];
+    loop {
+        let mut bytes = libc::socklen_t::try_from(size_of_val(groups.as_slice())).unwrap_or(0);
+        // SAFETY: the buffer is `bytes` long and lives through the call; any bytes are valid gids.
+        let done = unsafe {
+            libc::getsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let count = bytes as usize / size_of::<u32>();
+        if done == 0 {
+            groups.truncate(count);
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
+            return Err(error);
+        }
+        groups.resize(count, 0);
+    }
+}
+
+/// SO_PEERPIDFD: a pidfd of the peer (Linux 6.5); `None` where the kernel has none to give.
+///
+/// # Errors
+/// As getsockopt(2), but for ENOPROTOOPT, ESRCH and EINVAL.
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<Option<OwnedFd>> {
+    const SO_PEERPIDFD: libc::c_int = 77; // asm-generic/socket.h; not in every libc
+    let mut fd: RawFd = -1;
+    let mut bytes = size_of::<RawFd>() as libc::socklen_t;
+    // SAFETY: the kernel writes one int into `fd`, which is as large as `bytes` says.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut bytes,
+        )
+    };
+    if done == 0 && fd >= 0 {
+        // SAFETY: the kernel has just installed this descriptor for us (close-on-exec); nobody else has it.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT | libc::ESRCH | libc::EINVAL) => Ok(None),
+        _ => Err(error),
+    }
+}
+
+/// SO_PASSRIGHTS=0: the kernel refuses descriptors sent to this socket (Linux 6.16).
+/// Returns whether it will.
+pub fn refuse_descriptors(socket: impl AsFd) -> bool {
+    const SO_PASSRIGHTS: libc::c_int = 83; // asm-generic/socket.h; not in every libc
+    let off: libc::c_int = 0;
+    // SAFETY: the value is one int that lives through the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    done == 0
+}
+
+/// Takes a descriptor that systemd passed (sd_listen_fds(3)), once, at start, before any thread.
+///
+/// # Errors
+/// EBADF if it is not open.
+pub fn take_listen_fd(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD reads a flag of a number; it is harmless for any number.
+    if fd < 3 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, above the standard three, and handed to us by the protocol; the caller takes
+    // each number once.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Closes every descriptor from `first` up, also those that nobody here knows of (close_range(2)).
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: only called by a role that is about to become another program and owns no descriptor
+    // object above `first`; closing a number is otherwise memory-safe.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Which side of a fork this is.
+pub enum Forked {
+    /// The parent, with the child's pid.
+    Parent(nix::unistd::Pid),
+    /// The child.
+    Child,
+}
+
+/// fork(2), for the stage, which is single-threaded for all its life.
+///
+/// # Errors
+/// As fork(2); also if this process has more than one thread, where a fork is not safe.
+pub fn fork_single_threaded() -> io::Result<Forked> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("refusing to fork a process with several threads"));
+    }
+    // SAFETY: there is one thread, so no lock can be held by another one in the child.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(Forked::Parent(child)),
+        nix::unistd::ForkResult::Child => Ok(Forked::Child),
+    }
+}
+
+/// Keeps other processes of this uid from reading this one's memory, environment and descriptors, and
+/// keeps it out of core dumps (PR_SET_DUMPABLE 0, prctl(2)). Every role's first act.
+///
+/// # Errors
+/// As prctl(2).
+pub fn become_undumpable() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
+/// Sends one datagram with descriptors (unix(7), SCM_RIGHTS); never raises SIGPIPE.
+///
+/// # Errors
+/// As sendmsg(2); `InvalidInput` beyond [`wire::DESCRIPTORS`].
+pub fn send_datagram(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let flags = flags | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)?;
+    Ok(())
+}
+
+/// One datagram as it came.
+#[derive(Debug)]
+pub struct Datagram {
+    /// How many bytes of the buffer it filled; 0 is the end of the connection.
+    pub bytes: usize,
+    /// Its descriptors, close-on-exec.
+    pub descriptors: Vec<OwnedFd>,
+    /// Whether bytes or descriptors did not fit and are lost.
+    pub truncated: bool,
+}
+
+/// Receives one datagram with at most [`wire::DESCRIPTORS`] descriptors.
+///
+/// Dropping a descriptor that a stranger sent can block for as long as the stranger likes; so can this
+/// call where it drops those that did not fit.
+///
+/// # Errors
+/// As recvmsg(2).
+pub fn receive_datagram(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<Datagram> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::DESCRIPTORS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+    let descriptors = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let truncated = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
+    Ok(Datagram { bytes: got.bytes, descriptors, truncated })
+}
+
+/// A memfd with `bytes` that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
+///
+/// # Errors
+/// As memfd_create(2), write(2) and fcntl(2).
+pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let memfd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(memfd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+/// Reads a sealed memfd whole.
+///
+/// # Errors
+/// `InvalidData` if it is not sealed against every change or larger than `most` bytes; as read(2).
+pub fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
+    use rustix::fs::SealFlags;
+    let sealed = rustix::fs::fcntl_get_seals(&memfd)?;
+    let file = std::fs::File::from(memfd);
+    let length = file.metadata()?.len();
+    if !sealed.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW) || length > most {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut file = file;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A pair of connected SOCK_SEQPACKET sockets, close-on-exec.
+///
+/// # Errors
+/// As socketpair(2).
+pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC;
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_carries_its_descriptors() {
+        let (near, far) = seqpacket_pair().expect("a pair");
+        let memfd = sealed_memfd("test", b"plan").expect("a memfd");
+        send_datagram(&near, b"hello", &[memfd.as_fd()], SendFlags::empty()).expect("sent");
+        let mut buffer = [0; 16];
+        let mut got = receive_datagram(&far, &mut buffer, RecvFlags::empty()).expect("received");
+        assert_eq!(&buffer[..got.bytes], b"hello");
+        assert!(!got.truncated);
+        let plan = got.descriptors.pop().expect("a descriptor");
+        assert_eq!(read_sealed(plan, 4).expect("sealed"), b"plan");
+    }
+
+    #[test]
+    fn a_datagram_that_does_not_fit_says_so() {
+        let (near, far) = seqpacket_pair().expect("a pair");
+        send_datagram(&near, b"hello", &[], SendFlags::empty()).expect("sent");
+        let got = receive_datagram(&far, &mut [0; 2], RecvFlags::empty()).expect("received");
+        assert!(got.truncated);
+    }
+
+    #[test]
+    fn a_plan_that_could_still_change_is_refused() {
+        let memfd = rustix::fs::memfd_create("open", rustix::fs::MemfdFlags::ALLOW_SEALING)
+            .expect("a memfd");
+        assert!(read_sealed(memfd, 100).is_err());
+    }
+
+    #[test]
+    fn the_peer_of_a_socket_pair_is_ourselves() {
+        let (near, _far) = seqpacket_pair().expect("a pair");
+        let peer = peer_credentials(&near).expect("credentials");
+        assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(peer.pid, nix::unistd::getpid().as_raw());
+        peer_groups(&near).expect("groups");
+        peer_pidfd(&near).expect("a pidfd or none");
+    }
+}

@@ -1,0 +1,395 @@
+//! The messages between the supervisor and what it starts, and the datagram of the session door.
+//!
+//! Three conversations, all over SOCK_SEQPACKET, one JSON document a datagram, descriptors beside it
+//! (unix(7), SCM_RIGHTS), unknown fields refused:
+//!
+//! * **birth**: a role finds a socket as descriptor 0 and receives exactly one datagram on it,
+//!   [`Birth`], with the role's descriptors. The first is a sealed memfd with the role's plan (so that
+//!   no plan has a size limit, and none is in argv or environ).
+//! * **cell**: the supervisor connects to a mux's cell socket, also at the first start: it sends
+//!   [`ToMux::Adopt`], the mux answers [`FromMux::Hello`], then both send as they please. Its end is
+//!   the end of that supervisor, never of the mux.
+//! * **session door**: a client sends one [`Request`] with its descriptors and gets one [`Answer`].
+//!
+//! This room holds data only: who sends what to whom is decided above.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::tenant::{Limit, Share, SharedCapability};
+use crate::names::{ServerName, SessionId, TenantId};
+
+/// The version of everything in this file. A peer with another one drains.
+pub const VERSION: u32 = 1;
+/// The largest datagram of a cell, bytes.
+pub const CELL_DATAGRAM: usize = 64 * 1024;
+/// The largest datagram of the session door, bytes.
+pub const DOOR_DATAGRAM: usize = 4 * 1024;
+/// The most descriptors beside one datagram.
+pub const DESCRIPTORS: usize = 8;
+
+/// The one datagram that a role is born with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Birth {
+    /// Descriptors: plan ([`MuxPlan`]), the listening cell socket, the tenant's server log (append).
+    Mux,
+    /// Descriptors: plan ([`StagePlan`]), stdin, stdout, stderr, lifeline, data directory.
+    Stage,
+}
+
+/// What a mux must know of its tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MuxPlan {
+    /// [`VERSION`] of the writer.
+    pub wire: u32,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its name for people.
+    pub name: String,
+    /// The digest of the configuration that this plan was made from.
+    pub digest: String,
+    /// Its servers.
+    pub servers: Vec<ServerPlan>,
+    /// Its feature switches, for the context of each request.
+    pub features: BTreeMap<String, bool>,
+    /// The largest message either way, bytes; without a limit the mux's own bound holds.
+    pub message_size: Limit<u64>,
+    /// The uid that a supervisor's connection must have.
+    pub supervisor_uid: u32,
+    /// How long a drain waits for calls in flight, milliseconds.
+    pub drain_ms: u64,
+    /// How long it lives without a supervisor, milliseconds.
+    pub orphan_timeout_ms: u64,
+}
+
+/// One server in a [`MuxPlan`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerPlan {
+    /// Its name.
+    pub name: ServerName,
+    /// How many children.
+    pub share: Share,
+    /// The most children with `share` user or session.
+    pub max_children: u32,
+    /// Whether it starts with its tenant.
+    pub always: bool,
+    /// How long a child without sessions lives on, milliseconds.
+    pub idle_timeout_ms: Limit<u64>,
+    /// How long a request may take, milliseconds.
+    pub request_timeout_ms: Limit<u64>,
+    /// How long a start may take until the handshake is done, milliseconds.
+    pub start_timeout_ms: u64,
+    /// What it may ask a client for while shared.
+    pub shared_capabilities: Vec<SharedCapability>,
+}
+
+/// What the stage needs to become a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StagePlan {
+    /// [`VERSION`] of the writer.
+    pub wire: u32,
+    /// The program, absolute.
+    pub command: String,
+    /// Its arguments, without argv\[0\].
+    pub args: Vec<String>,
+    /// Its whole environment.
+    pub env: BTreeMap<String, String>,
+    /// The data directory, absolute; entered through the descriptor that came along.
+    pub data: String,
+    /// RLIMIT_NOFILE, descriptors; `None` leaves it.
+    pub open_files: Option<u64>,
+    /// RLIMIT_DATA, bytes; `None` leaves it.
+    pub data_bytes: Option<u64>,
+}
+
+/// Who a session belongs to, as the supervisor authenticated it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// The uid.
+    pub uid: u32,
+    /// The user's name, or the uid in digits.
+    pub user: String,
+    /// What the grants give: permissions.
+    pub permissions: Vec<String>,
+}
+
+/// Supervisor to mux.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ToMux {
+    /// The first datagram of a supervisor.
+    Adopt {
+        /// [`VERSION`].
+        wire: u32,
+    },
+    /// A new plan for what can change live. Descriptor: sealed memfd with a [`MuxPlan`].
+    Configure,
+    /// A session. Descriptors: the client's stdin (we read), stdout (we write), lifeline.
+    Open {
+        /// Its id.
+        session: SessionId,
+        /// The server that it is bound to.
+        server: ServerName,
+        /// Whose it is.
+        holder: Holder,
+    },
+    /// The child asked for runs. Descriptors: its stdin (we write), stdout (we read), stderr (we read),
+    /// lifeline, pidfd of its keeper.
+    Started {
+        /// As in [`FromMux::Start`].
+        child: u64,
+    },
+    /// The child asked for was not started.
+    NotStarted {
+        /// As in [`FromMux::Start`].
+        child: u64,
+        /// What is wrong and what to do.
+        reason: String,
+        /// Whether trying again without a change is pointless.
+        permanent: bool,
+    },
+    /// Stop the children of this server (of all without a name); the next call starts them again.
+    Restart {
+        /// The server.
+        server: Option<ServerName>,
+    },
+    /// End one session.
+    Close {
+        /// Which.
+        session: SessionId,
+        /// Why, for the person who sees it.
+        reason: String,
+    },
+    /// Finish: no new calls, wait for those in flight, close every session with the reason, stop every
+    /// child, exit.
+    Drain {
+        /// Why, for the people who see it.
+        reason: String,
+        /// The exit code for the shims (sysexits(3)).
+        code: u8,
+        /// How long to wait for calls in flight, milliseconds.
+        within_ms: u64,
+    },
+    /// Answer with [`FromMux::Status`].
+    Status {
+        /// Comes back in the answer.
+        ticket: u64,
+    },
+    /// The server log was rotated. Descriptor: the new file (append).
+    Log,
+    /// The answer to [`FromMux::MayLeave`] where nothing is on its way to this mux: exit now.
+    Leave,
+}
+
+/// Mux to supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum FromMux {
+    /// The answer to [`ToMux::Adopt`]. Descriptors: the keepers' pidfds, in the order of `children`.
+    Hello {
+        /// [`VERSION`].
+        wire: u32,
+        /// The tenant.
+        tenant: TenantId,
+        /// The digest of its configuration.
+        digest: String,
+        /// The last record of its audit log.
+        audit_head: Option<String>,
+        /// Its sessions.
+        sessions: Vec<SessionLine>,
+        /// Its children that run.
+        children: Vec<ChildLine>,
+    },
+    /// A child is wanted. Answered by [`ToMux::Started`] or [`ToMux::NotStarted`].
+    Start {
+        /// Unique for the life of this mux.
+        child: u64,
+        /// Which server.
+        server: ServerName,
+        /// For whom, where `share` is user or session (`{user}` expands to it).
+        holder: Option<Holder>,
+    },
+    /// A child and all its descendants are gone.
+    Gone {
+        /// As in [`FromMux::Start`].
+        child: u64,
+        /// Which server.
+        server: ServerName,
+        /// How it ended.
+        reason: String,
+    },
+    /// A session is over.
+    Closed {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// The answer to [`ToMux::Status`].
+    Status {
+        /// From the question.
+        ticket: u64,
+        /// What there is.
+        status: MuxStatus,
+    },
+    /// The server log has reached its size: a new file, please.
+    LogFull,
+    /// Nothing left to do for this tenant.
+    MayLeave,
+}
+
+/// One session in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionLine {
+    /// Its id.
+    pub session: SessionId,
+    /// Its server.
+    pub server: ServerName,
+    /// The uid that it belongs to.
+    pub uid: u32,
+    /// The user that it belongs to.
+    pub user: String,
+    /// What the client calls itself; self-reported.
+    pub client: Option<String>,
+    /// `legacy`, `modern`, or nothing before the first message.
+    pub era: Option<String>,
+    /// Calls in flight.
+    pub in_flight: u32,
+    /// Calls so far.
+    pub calls: u64,
+    /// Seconds since it was opened.
+    pub age_s: u64,
+}
+
+/// One child in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChildLine {
+    /// As in [`FromMux::Start`].
+    pub child: u64,
+    /// Its server.
+    pub server: ServerName,
+    /// Whose it is, where `share` is user or session.
+    pub user: Option<String>,
+    /// `starting`, `running`, `stopping`, `waiting` (for its next start), `failed`.
+    pub state: String,
+    /// `legacy` or `modern`, once known.
+    pub era: Option<String>,
+    /// What the server calls itself.
+    pub version: Option<String>,
+    /// Sessions attached.
+    pub sessions: u32,
+    /// Starts so far.
+    pub starts: u64,
+    /// Why it is not running, or how it ended last.
+    pub last: Option<String>,
+    /// Seconds since it was started.
+    pub age_s: u64,
+}
+
+/// What a mux tells about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MuxStatus {
+    /// Its sessions.
+    pub sessions: Vec<SessionLine>,
+    /// Its children.
+    pub children: Vec<ChildLine>,
+    /// Calls answered since it started.
+    pub calls: u64,
+    /// Errors of our own since it started.
+    pub refused: u64,
+    /// Lines dropped because nobody could be told: garbage, answers nobody asked for.
+    pub dropped: u64,
+}
+
+/// Client to the session door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Open a session. Descriptors: stdin (read), stdout (write), lifeline (a stream socket).
+    Open {
+        /// `TENANT[/SERVER]`, or nothing for the only one.
+        target: Option<String>,
+        /// Fail at once where the session could wait for a cure.
+        strict: bool,
+    },
+}
+
+/// The session door's one answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Answer {
+    /// The descriptors are with the mux.
+    Open {
+        /// The session.
+        session: SessionId,
+        /// The tenant.
+        tenant: TenantId,
+        /// The server.
+        server: ServerName,
+    },
+    /// Not opened.
+    Refused(Refusal),
+}
+
+/// A final refusal, fit to be shown to a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// What is wrong and what to do, under 300 characters, one line.
+    pub message: String,
+    /// The shim's exit code (sysexits(3)): 64, 69, 77 or 78.
+    pub code: u8,
+    /// For machines: `unknown-tenant`, `suspended`, ...
+    pub reason: String,
+    /// Whether another supervisor may know better: it does not know the tenant.
+    pub elsewhere: bool,
+}
+
+/// What the mux writes on a session's lifeline before it closes it: one JSON line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Farewell {
+    /// Why, for the person who sees it; empty where the client itself went.
+    pub reason: String,
+    /// The shim's exit code.
+    pub code: u8,
+}
+
+/// The most bytes of a [`Farewell`] line.
+pub const FAREWELL_MAX: usize = 1024;
+
+/// Mux to keeper, on the lifeline: ask the server's main process to end (SIGTERM to its group).
+/// The end of the lifeline kills the server and every descendant (SIGKILL).
+pub const KEEPER_TERM: &[u8] = b"term";
+
+/// Keeper to mux, on the lifeline: its last word, after which it exits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum LastWord {
+    /// The server could not be started.
+    NotStarted {
+        /// What is wrong and what to do.
+        reason: String,
+        /// Whether trying again without a change is pointless.
+        permanent: bool,
+    },
+    /// The server exited with this code.
+    Exited {
+        /// 0 to 255.
+        code: i32,
+    },
+    /// The server was ended by this signal.
+    Signalled {
+        /// The signal's name, as in signal(7).
+        signal: String,
+    },
+}
