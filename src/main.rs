@@ -1,2 +1,5 @@
 //! The door: one role per process, chosen before anything else exists.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    tenantd::cli::main()
+}
