@@ -147,7 +147,7 @@ struct Input {
 }
 
 fn listed(tools: &[Box<RawValue>]) -> String {
-    let row = |tool: &Box<RawValue>| match serde_json::from_str::<Tool>(tool.get()) {
+    let row = |tool: &RawValue| match serde_json::from_str::<Tool>(tool.get()) {
         Ok(tool) => vec![
             print::word(&tool.name),
             parameters(&tool.input),
@@ -155,7 +155,7 @@ fn listed(tools: &[Box<RawValue>]) -> String {
         ],
         Err(_) => vec!["?".to_owned(), String::new(), print::cut(tool.get(), DESCRIPTION)],
     };
-    let rows: Vec<_> = tools.iter().map(row).collect();
+    let rows: Vec<_> = tools.iter().map(|tool| row(tool)).collect();
     print::table(0, &["TOOL", "ARGUMENTS", "DESCRIPTION"], &rows)
 }
 

@@ -13,6 +13,7 @@ mod admin;
 mod call;
 mod client;
 mod control;
+mod demo;
 mod entry;
 mod failure;
 mod logs;
@@ -62,7 +63,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Logs(args) => logs::run(&args),
         Command::Tools(args) => call::tools(&args),
         Command::Call(args) => call::call(&args),
-        Command::Demo => todo(),
+        Command::Demo => demo::run(),
         Command::Entry(args) => entry::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
@@ -72,15 +73,15 @@ fn run(command: Command) -> anyhow::Result<u8> {
     }
 }
 
-fn todo() -> anyhow::Result<u8> {
-    anyhow::bail!("not yet")
-}
-
 /// Help and version are answers; everything else is wrong usage.
 fn unparsed(error: &clap::Error) -> u8 {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         let _ = error.print();
         return DONE;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return USAGE;
     }
     let text = error.render().to_string();
     complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());

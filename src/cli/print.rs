@@ -99,6 +99,7 @@ impl Paint {
     }
 
     /// No colours.
+    #[cfg(test)]
     pub(super) fn plain() -> Self {
         Self(false)
     }
