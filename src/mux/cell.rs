@@ -89,7 +89,7 @@ impl Driver {
             if !sys::peer_credentials(&socket).is_ok_and(|peer| peer.uid == uid) {
                 continue;
             }
-            let Ok(socket) = AsyncFd::register(socket) else { continue };
+            let Ok(socket) = sys::watch(socket) else { continue };
             orphaned.abort();
             let driver = self.clone();
             orphaned = spawn_local(async move {

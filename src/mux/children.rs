@@ -52,7 +52,7 @@ impl Driver {
             return Ok(());
         };
         let stdin = Rc::new(Output::new(stdin)?);
-        let lifeline = Rc::new(AsyncFd::register(lifeline)?);
+        let lifeline = Rc::new(sys::watch(lifeline)?);
         let limit = self.exchange.borrow().line_limit();
         let stdout = Rc::new(Stdout {
             input: Input::new(stdout)?,

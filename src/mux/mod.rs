@@ -34,7 +34,6 @@ mod timers;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use tokio::io::unix::AsyncFd;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::post::{self, PostError};
@@ -70,7 +69,7 @@ fn run() -> Result<(), PostError> {
 
 async fn serve(plan: MuxPlan, listener: OwnedFd, log: OwnedFd) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
-    let listener = AsyncFd::register(listener)?;
+    let listener = sys::watch(listener)?;
     let driver = driver::Driver::new(plan, log.into());
     spawn_local(driver.clone().keep_time());
     spawn_local(driver.clone().serve_cell(listener));

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use crate::sys;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
@@ -44,7 +45,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let sort = sort(&fd)?;
-        Ok(Self { fd: AsyncFd::register(fd)?, sort })
+        Ok(Self { fd: sys::watch(fd)?, sort })
     }
 
     /// Waits until there may be something, then reads once with `read`.
@@ -90,7 +91,7 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         let sort = sort(&fd)?;
-        let fd = AsyncFd::register(fd)?;
+        let fd = sys::watch(fd)?;
         Ok(Self { fd, sort, blocked: Cell::new(false), wake: Notify::new() })
     }
 

@@ -15,6 +15,7 @@ use super::outbox::End;
 use super::pipe::{Input, Output, Turn};
 use crate::mcp::line::Framer;
 use crate::names::{ServerName, SessionId};
+use crate::sys;
 use crate::wire::{Farewell, FromMux, Holder};
 
 /// How long a closing session may take to read what is queued for it.
@@ -38,7 +39,7 @@ impl Driver {
     ) -> io::Result<()> {
         let input = Input::new(stdin)?;
         let output = Rc::new(Output::new(stdout)?);
-        let lifeline = Rc::new(AsyncFd::register(lifeline)?);
+        let lifeline = Rc::new(sys::watch(lifeline)?);
         let mut tasks = Tasks::default();
         tasks.spawn(self.clone().read_client(id, input));
         tasks.spawn(self.clone().write_on(End::Session(id), output.clone()));
