@@ -4,12 +4,18 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod home;
+mod processes;
 mod session;
+mod tenants;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+pub(crate) use home::{Home, Supervisor, as_test_user};
+pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
+pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
 
 /// The binary under test.
 pub(crate) fn tenantd() -> &'static Path {
