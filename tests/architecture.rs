@@ -55,10 +55,13 @@ fn sources(directories: &[&str]) -> Vec<Source> {
     paths.into_iter().map(read).collect()
 }
 
-/// Rooms and their floors, from the table in `src/lib.rs`: ``| 1 papers | [`config`], ... |``.
-fn floors() -> BTreeMap<String, u32> {
+/// A room's place: its floor, and how many rooms of that floor stand before it.
+type Place = (u32, usize);
+
+/// Rooms and their places, from the table in `src/lib.rs`: ``| 1 papers | [`config`], ... |``.
+fn places() -> BTreeMap<String, Place> {
     let map = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
-    let mut floors = BTreeMap::new();
+    let mut places = BTreeMap::new();
     for line in map.expect("src/lib.rs").lines() {
         let Some(row) = line.strip_prefix("//! | ") else { continue };
         let Some((name, rooms)) = row.split_once('|') else { continue };
@@ -66,9 +69,9 @@ fn floors() -> BTreeMap<String, u32> {
             continue;
         };
         let rooms = rooms.split("[`").skip(1).filter_map(|room| room.split_once('`'));
-        floors.extend(rooms.map(|(room, _)| (room.to_owned(), floor)));
+        places.extend(rooms.enumerate().map(|(at, (room, _))| (room.to_owned(), (floor, at))));
     }
-    floors
+    places
 }
 
 /// The code of a line, without its comment.
@@ -115,27 +118,30 @@ fn group_heads(group: &str) -> Vec<String> {
 
 #[test]
 fn every_room_has_a_floor() {
-    let floors = floors();
+    let places = places();
     for source in sources(&["src"]) {
         let room = source.room().expect("below src").to_owned();
-        let known = floors.contains_key(&room) || NOT_ROOMS.contains(&room.as_str());
+        let known = places.contains_key(&room) || NOT_ROOMS.contains(&room.as_str());
         assert!(known, "{}: give {room} a floor in the table of src/lib.rs first", source.path);
     }
 }
 
+/// Lower floors, and on its own floor only what stands before it in the table: so arrows point down, and
+/// no two rooms import each other.
 #[test]
-fn a_room_imports_lower_floors_only() {
-    let floors = floors();
+fn a_room_imports_only_what_lies_below_it() {
+    let places = places();
     let mut wrong = Vec::new();
     for source in sources(&["src"]) {
         let room = source.room().expect("below src");
-        let Some(floor) = floors.get(room) else { continue };
+        let Some(place) = places.get(room) else { continue };
         for (line, named) in rooms_named(&source.text) {
-            let Some(other) = floors.get(&named) else { continue };
-            if named != room && other >= floor {
+            let Some(other) = places.get(&named) else { continue };
+            if named != room && other >= place {
+                let (floor, other) = (place.0, other.0);
+                let path = &source.path;
                 wrong.push(format!(
-                    "{}:{line}: {room} (floor {floor}) imports {named} (floor {other})",
-                    source.path
+                    "{path}:{line}: {room} (floor {floor}) imports {named} (floor {other})"
                 ));
             }
         }
@@ -148,8 +154,8 @@ fn the_look_at_imports_sees_every_way_to_write_one() {
     let text = "use crate::auth;\nuse crate::{names::{A, B}, wire,\n mux::c};\nlet x = crate::cli::y(); // crate::no";
     let named: Vec<_> = rooms_named(text).into_iter().map(|(_, name)| name).collect();
     assert_eq!(named, ["auth", "names", "wire", "mux", "cli"]);
-    assert_eq!(floors().get("names"), Some(&0));
-    assert_eq!(floors().get("cli"), Some(&6));
+    assert_eq!(places().get("names"), Some(&(0, 0)));
+    assert_eq!(places().get("cli"), Some(&(6, 0)));
 }
 
 #[test]
