@@ -1,12 +1,6 @@
-//! Servers that come with the binary.
+//! The servers that come with tenantd, so that a fresh machine needs nothing else.
+//!
+//! A built-in server is an ordinary stdio MCP server: it runs as a tenant's child, in the tenant's
+//! sandbox, and knows nothing of the supervisor or of any other tenant.
 
-/// Documents.
-pub mod documents {
-    /// Runs the server on stdin and stdout.
-    ///
-    /// # Errors
-    /// Not there yet.
-    pub fn run() -> Result<(), std::io::Error> {
-        Err(std::io::Error::other("no documents server yet"))
-    }
-}
+pub mod documents;

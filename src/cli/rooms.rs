@@ -36,7 +36,7 @@ pub(super) fn check(layout: &Layout, json: bool) -> anyhow::Result<u8> {
 
 /// Prints the schema of a tenant file.
 pub(super) fn schema() -> anyhow::Result<u8> {
-    super::schema::run()
+    super::schema::run().map(|()| super::failure::DONE)
 }
 
 /// Is the documents server on stdin and stdout.
