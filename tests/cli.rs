@@ -278,6 +278,30 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
 }
 
+/// The shim has a parser of its own, for speed; the table is what help and completions show.
+#[test]
+fn connect_takes_the_options_of_the_table_and_no_other() {
+    let home = Home::new();
+    let table = Cli::command();
+    let connect = table.find_subcommand("connect").expect("in the table");
+    let options: Vec<String> = connect
+        .get_arguments()
+        .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+        .collect();
+    assert_eq!(options, ["--user", "--system", "--strict"]);
+    for option in &options {
+        let ran = home.run(&["connect", option, "acme"]);
+        // There is no such tenant: refused, but understood.
+        assert!(matches!(ran.code, 69 | 77 | 78), "{option}: {ran:?}");
+        assert!(Cli::try_parse_from(["tenantd", "connect", "acme/git", option]).is_ok());
+    }
+    for bad in [&["--json"][..], &["--user", "--system"], &["a", "b"], &["Acme"]] {
+        let args = [&["connect"], bad].concat();
+        home.run(&args).fails(64, "");
+        assert!(Cli::try_parse_from([&["tenantd"], &args[..]].concat()).is_err());
+    }
+}
+
 /// Words as a shell splits them; README quotes with `'` alone.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
