@@ -81,11 +81,17 @@ enum Question {
 #[derive(Default)]
 struct Cache {
     wanted: Names,
+    /// Whether `ids` answer for `wanted`.
+    current: bool,
     ids: Option<(Instant, Arc<Ids>)>,
     users: BTreeMap<u32, (Instant, String)>,
 }
 
 impl Cache {
+    fn current_ids(&self) -> Option<Arc<Ids>> {
+        if self.current { self.ids_within(FRESH) } else { None }
+    }
+
     fn ids_within(&self, age: Duration) -> Option<Arc<Ids>> {
         self.ids.as_ref().filter(|(at, _)| at.elapsed() < age).map(|(_, ids)| ids.clone())
     }
@@ -127,14 +133,14 @@ impl Directory {
         let mut cache = lock(&self.cache);
         if cache.wanted != names {
             cache.wanted = names;
-            cache.ids = None;
+            cache.current = false;
         }
     }
 
     /// What the names mean. Waits at most [`WAIT`]; then an answer that is not too old serves, else
     /// nobody matches.
     pub fn ids(&self) -> Arc<Ids> {
-        let fresh = lock(&self.cache).ids_within(FRESH);
+        let fresh = lock(&self.cache).current_ids();
         fresh.or_else(|| self.question(Question::All)).unwrap_or_else(|| {
             tracing::warn!("names in grants could not be looked up in time");
             lock(&self.cache).ids_within(STALE).unwrap_or_default()
@@ -193,7 +199,7 @@ fn user(uid: u32, cache: &Mutex<Cache>) -> String {
 fn all(cache: &Mutex<Cache>) -> Arc<Ids> {
     let wanted = {
         let cache = lock(cache);
-        if let Some(ids) = cache.ids_within(FRESH) {
+        if let Some(ids) = cache.current_ids() {
             return ids;
         }
         cache.wanted.clone()
@@ -203,9 +209,8 @@ fn all(cache: &Mutex<Cache>) -> Arc<Ids> {
         tracing::warn!("a grant names {unknown}, which is not known here and matches nobody");
     }
     let mut cache = lock(cache);
-    if cache.wanted == wanted {
-        cache.ids = Some((Instant::now(), ids.clone()));
-    }
+    cache.current = cache.wanted == wanted;
+    cache.ids = Some((Instant::now(), ids.clone()));
     ids
 }
 
