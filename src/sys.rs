@@ -14,6 +14,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
+use tokio::io::unix::AsyncFd;
+
 /// The most descriptors beside one datagram.
 pub const DESCRIPTORS: usize = 8;
 
@@ -321,6 +323,16 @@ pub fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Registers a descriptor with the runtime (epoll(7)).
+///
+/// # Errors
+/// As epoll_ctl(2); EPERM for what cannot be watched (a regular file).
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is one open descriptor for all its life, and the AsyncFd keeps it until it is
+    // deregistered.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// A pair of connected SOCK_SEQPACKET sockets, close-on-exec.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Gid, Group, Uid, User};
 
 /// How long an asker waits for a name.
-pub const WAIT: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(2);
 /// How long an answer is good.
 const FRESH: Duration = Duration::from_secs(60);
 /// How long an old answer may stand in for one that does not come.

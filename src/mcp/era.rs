@@ -107,6 +107,11 @@ pub fn level_rank(level: &str) -> Option<u8> {
     LEVELS.iter().position(|known| *known == level).and_then(|rank| u8::try_from(rank).ok())
 }
 
+/// The name of a level.
+pub fn level_name(rank: u8) -> Option<&'static str> {
+    LEVELS.get(usize::from(rank)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

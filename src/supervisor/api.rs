@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use zlink::{ReadyListener, Server};
 
@@ -45,7 +44,7 @@ impl Counter {
         rustix::io::ioctl_fionbio(&listener, true)?;
         // Connections inherit it; where the kernel cannot, the socket type looks for itself.
         sys::refuse_descriptors(&listener);
-        let listener = AsyncFd::register(listener)?;
+        let listener = sys::watch(listener)?;
         let (seats, mut spare) = (Ledger::new(SEATS), spare());
         loop {
             let mut ready = listener.readable().await?;

@@ -134,8 +134,8 @@ impl Cell {
         let (line, pidfd) = (Arc::new(line), Arc::new(born.pidfd));
         let (outbox, parcels) = mpsc::channel(OUTBOX);
         let wire = Wire {
-            line: AsyncFd::register(line.clone())?,
-            pidfd: AsyncFd::register(pidfd.clone())?,
+            line: sys::watch(line.try_clone()?)?,
+            pidfd: sys::watch(pidfd.try_clone()?)?,
             tenant: tenant.id.clone(),
             cell: number,
             house,
@@ -220,8 +220,8 @@ fn connect(path: &std::path::Path) -> io::Result<OwnedFd> {
 
 /// What the two tasks of a cell hold.
 struct Wire {
-    line: AsyncFd<Arc<OwnedFd>>,
-    pidfd: AsyncFd<Arc<OwnedFd>>,
+    line: AsyncFd<OwnedFd>,
+    pidfd: AsyncFd<OwnedFd>,
     tenant: TenantId,
     cell: u64,
     house: Handle,

@@ -65,7 +65,7 @@ impl Bounded {
         seat: Seat,
         parting: Parting,
     ) -> io::Result<Self> {
-        let connection = Some(AsyncFd::register(connection)?);
+        let connection = Some(sys::watch(connection)?);
         Ok(Self { line: Arc::new(Line { connection, parting, uid, _seat: seat }), idle: IDLE })
     }
 }
