@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::explain::{Spot, explain};
+use super::explain::{Spot, explain, explain_syntax};
 use super::report::Report;
 use super::source::{Source, Sources};
 
@@ -28,8 +28,8 @@ pub(super) fn parse<'a>(
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let span = base + span.start..base + span.end;
-        let what = format!("this is not TOML: {}", error.message());
-        report.add_syntax(span.clone(), sources.lines(&span), what);
+        let explained = explain_syntax(error.message());
+        report.add_syntax(&span, sources.lines(&span), explained.what, explained.cure);
     }
     shift_table(table, base)
 }
@@ -156,8 +156,7 @@ fn prune_within(value: &mut DeValue<'_>, span: &Range<usize>) -> Option<Pruned> 
                 }
             }
             array.iter().find(|entry| entry.span() == *span)?;
-            let entries = std::mem::replace(array, DeArray::default()).into_iter();
-            *array = entries.filter(|entry| entry.span() != *span).collect();
+            *array = array.iter().filter(|entry| entry.span() != *span).cloned().collect();
             Some(Pruned { path: Vec::new(), element: true })
         }
         _ => None,
