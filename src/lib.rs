@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 ground | [`names`], [`paths`], [`sys`] (the unsafe file) |
-//! | 1 papers | [`config`], [`mcp`], [`wire`], [`control`] |
+//! | 1 papers | [`config`], [`mcp`], [`wire`], [`post`], [`control`] |
 //! | 2 authorities | [`registry`], [`auth`] |
 //! | 3 workshop | [`policy`], [`sandbox`], [`lifecycle`], [`builtin`] |
 //! | 4 exchange | [`mux`] |
@@ -19,6 +19,7 @@ pub mod sys;
 pub mod config;
 pub mod control;
 pub mod mcp;
+pub mod post;
 pub mod wire;
 
 pub mod auth;

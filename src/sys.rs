@@ -14,7 +14,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-use crate::wire;
+use tokio::io::unix::AsyncFd;
+
+/// The most descriptors beside one datagram.
+pub const DESCRIPTORS: usize = 8;
 
 /// The credentials that the kernel keeps of a connected peer (unix(7), SO_PEERCRED): those at connect().
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +143,26 @@ pub fn close_from(first: u32) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Moves `keep` to the number `place` (close-on-exec) and closes everything above it.
+///
+/// # Errors
+/// As dup3(2) and close_range(2).
+pub fn place_and_close_rest(keep: BorrowedFd<'_>, place: RawFd) -> io::Result<()> {
+    // SAFETY: as for `close_from`; whatever had the number `place` is given up by the role that calls.
+    if unsafe { libc::dup3(keep.as_raw_fd(), place, libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    close_from(u32::try_from(place).unwrap_or(0) + 1)
+}
+
+/// The descriptor with this number, if it is open.
+pub fn borrow_if_open(fd: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD reads a flag of a number; it is harmless for any number.
+    let open = fd >= 0 && unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+    // SAFETY: it is open now; the one caller is a forked stage about to end, which closes nothing more.
+    open.then(|| unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
 /// Which side of a fork this is.
 pub enum Forked {
     /// The parent, with the child's pid.
@@ -172,17 +195,32 @@ pub fn become_undumpable() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
+/// Gives every signal its default action and unblocks all, as a program expects to find them at its
+/// start (the Rust runtime ignores SIGPIPE, and ignored signals survive execve(2)).
+///
+/// # Errors
+/// As sigaction(2) and sigprocmask(2).
+pub fn default_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+    for each in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: SIG_DFL is no handler of ours, so nothing can run in a signal context.
+        unsafe { signal(each, SigHandler::SigDfl) }?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
 /// Sends one datagram with descriptors (unix(7), SCM_RIGHTS); never raises SIGPIPE.
 ///
 /// # Errors
-/// As sendmsg(2); `InvalidInput` beyond [`wire::DESCRIPTORS`].
+/// As sendmsg(2); `InvalidInput` beyond [`DESCRIPTORS`].
 pub fn send_datagram(
     socket: impl AsFd,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
     flags: SendFlags,
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -203,7 +241,7 @@ pub struct Datagram {
     pub truncated: bool,
 }
 
-/// Receives one datagram with at most [`wire::DESCRIPTORS`] descriptors.
+/// Receives one datagram with at most [`DESCRIPTORS`] descriptors.
 ///
 /// Dropping a descriptor that a stranger sent can block for as long as the stranger likes; so can this
 /// call where it drops those that did not fit.
@@ -215,7 +253,7 @@ pub fn receive_datagram(
     buffer: &mut [u8],
     flags: RecvFlags,
 ) -> io::Result<Datagram> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(wire::DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
@@ -263,6 +301,16 @@ pub fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     file.rewind()?;
     file.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Registers a descriptor with the runtime (epoll(7)).
+///
+/// # Errors
+/// As epoll_ctl(2); EPERM for what cannot be watched (a regular file).
+pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is one open descriptor for all its life, and the AsyncFd keeps it until it is
+    // deregistered.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// A pair of connected SOCK_SEQPACKET sockets, close-on-exec.

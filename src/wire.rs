@@ -26,8 +26,6 @@ pub const VERSION: u32 = 1;
 pub const CELL_DATAGRAM: usize = 64 * 1024;
 /// The largest datagram of the session door, bytes.
 pub const DOOR_DATAGRAM: usize = 4 * 1024;
-/// The most descriptors beside one datagram.
-pub const DESCRIPTORS: usize = 8;
 
 /// The one datagram that a role is born with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,1 +1,13 @@
-//! The sandbox: the plan for a server, and the stage that applies it.
+//! The sandbox: the stage, which applies a plan and becomes the server, and the keeper beside it.
+//!
+//! Both run in a role process of their own that is single-threaded for all its life. This version
+//! applies descriptor and environment hygiene, a session of its own, resource limits and
+//! no_new_privs; [`LAYERS_HELD`] is what it may claim to enforce.
+
+mod keeper;
+pub mod stage;
+
+use crate::config::tenant::Layer;
+
+/// The layers of `sandbox.require` that the stage applies.
+pub const LAYERS_HELD: &[Layer] = &[];

@@ -1,0 +1,3 @@
+//! Direct stdio against `tenantd connect`.
+
+fn main() {}

@@ -1,0 +1,203 @@
+//! Changing a message by ranges of its bytes.
+//!
+//! An edit replaces the bytes of one value (or none: an insertion); everything between edits is copied
+//! as it came. Nothing here parses: the ranges come from raw values borrowed from the same line.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde_json::value::RawValue;
+
+/// Edits of one line, in any order, never overlapping.
+#[derive(Debug)]
+pub struct Splice<'a> {
+    line: &'a [u8],
+    edits: Vec<(Range<usize>, Cow<'a, [u8]>)>,
+}
+
+impl<'a> Splice<'a> {
+    /// No edits yet.
+    pub fn of(line: &'a [u8]) -> Self {
+        Self { line, edits: Vec::with_capacity(4) }
+    }
+
+    /// Where `value`, borrowed from this line, lies in it.
+    pub fn range(&self, value: &RawValue) -> Range<usize> {
+        let start = (value.get().as_ptr() as usize).wrapping_sub(self.line.as_ptr() as usize);
+        debug_assert!(start + value.get().len() <= self.line.len(), "a value of another line");
+        start..start + value.get().len()
+    }
+
+    /// Replaces a value.
+    pub fn replace(&mut self, value: &RawValue, with: impl Into<Cow<'a, [u8]>>) {
+        let range = self.range(value);
+        self.edits.push((range, with.into()));
+    }
+
+    /// Inserts members (`"key":value`, joined by commas) at the head of an object.
+    pub fn insert_members(&mut self, object: &RawValue, members: &str) {
+        let at = self.range(object).start + 1;
+        let empty = object.get()[1..].trim_start().starts_with('}');
+        let text = if empty { members.to_owned() } else { format!("{members},") };
+        self.edits.push((at..at, text.into_bytes().into()));
+    }
+
+    /// Inserts bytes right behind a value.
+    pub fn insert_after(&mut self, value: &RawValue, bytes: Vec<u8>) {
+        let at = self.range(value).end;
+        self.edits.push((at..at, bytes.into()));
+    }
+
+    /// Removes a range.
+    pub fn remove(&mut self, range: Range<usize>) {
+        self.edits.push((range, Cow::Borrowed(&[])));
+    }
+
+    /// The length that the line will have.
+    pub fn length(&self) -> usize {
+        let (less, more) = self
+            .edits
+            .iter()
+            .fold((0, 0), |(less, more), (range, with)| (less + range.len(), more + with.len()));
+        (self.line.len() + more).saturating_sub(less)
+    }
+
+    /// Appends the changed line to `out`.
+    pub fn write(mut self, out: &mut Vec<u8>) {
+        self.edits.sort_by_key(|(range, _)| (range.start, range.end));
+        out.reserve(self.length() + 1);
+        let mut from = 0;
+        for (range, with) in &self.edits {
+            out.extend_from_slice(self.line.get(from..range.start).unwrap_or_default());
+            out.extend_from_slice(with);
+            from = range.end.max(from);
+        }
+        out.extend_from_slice(self.line.get(from..).unwrap_or_default());
+    }
+}
+
+/// The ranges that take members of an object away, each with one comma, so that what is left is an
+/// object again. `object` is the raw text; ranges are relative to its start.
+pub fn member_ranges(object: &str, unwanted: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
+    let mut ranges = Vec::new();
+    let mut previous_kept = false;
+    let mut members = Members { text: object, at: 1 }.peekable();
+    while let Some(member) = members.next() {
+        if !unwanted(&member.key) {
+            previous_kept = true;
+            continue;
+        }
+        // Take the comma before it where a kept member stands before, else the one behind it.
+        let range = if previous_kept {
+            member.comma..member.end
+        } else {
+            member.start..members.peek().map_or(member.end, |next| next.start)
+        };
+        ranges.push(range);
+    }
+    ranges
+}
+
+struct Member {
+    key: String,
+    /// The comma before it, or its start where there is none.
+    comma: usize,
+    start: usize,
+    end: usize,
+}
+
+/// Walks the members of an object that is known to be valid JSON.
+struct Members<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl Iterator for Members<'_> {
+    type Item = Member;
+
+    fn next(&mut self) -> Option<Member> {
+        let comma = self.skip(|b| b.is_ascii_whitespace());
+        let start = self.skip(|b| b.is_ascii_whitespace() || b == b',');
+        let key = self.value()?;
+        self.skip(|b| b.is_ascii_whitespace() || b == b':');
+        self.value()?;
+        let key = serde_json::from_str(key).ok()?;
+        Some(Member { key, comma, start, end: self.at })
+    }
+}
+
+impl<'a> Members<'a> {
+    fn skip(&mut self, what: impl Fn(u8) -> bool) -> usize {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        self.at += rest.iter().take_while(|b| what(**b)).count();
+        self.at
+    }
+
+    fn value(&mut self) -> Option<&'a str> {
+        let rest = self.text.get(self.at..)?;
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+        let value = values.next()?.ok()?.get();
+        self.at += values.byte_offset();
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::envelope::Envelope;
+
+    fn without(object: &str, keys: &[&str]) -> String {
+        let mut splice = Splice::of(object.as_bytes());
+        for range in member_ranges(object, |key| keys.contains(&key)) {
+            splice.remove(range);
+        }
+        let mut out = Vec::new();
+        splice.write(&mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn what_is_not_replaced_leaves_as_it_came() {
+        let line = br#"{ "id" : 1 , "params":{"n":1.0e2,"big":123456789012345678901} }"#;
+        let envelope = Envelope::read(line).expect("an envelope");
+        let mut splice = Splice::of(line);
+        splice.replace(envelope.id.expect("id"), b"77".as_slice());
+        splice.insert_members(envelope.params.expect("params"), r#""x":0"#);
+        let length = splice.length();
+        let mut out = Vec::new();
+        splice.write(&mut out);
+        let want = br#"{ "id" : 77 , "params":{"x":0,"n":1.0e2,"big":123456789012345678901} }"#;
+        assert_eq!(out, want);
+        assert_eq!(length, want.len());
+    }
+
+    #[test]
+    fn an_insertion_into_an_empty_object_needs_no_comma() {
+        let line = br#"{"params":{ }}"#;
+        let envelope = Envelope::read(line).expect("an envelope");
+        let mut splice = Splice::of(line);
+        splice.insert_members(envelope.params.expect("params"), r#""x":0"#);
+        let mut out = Vec::new();
+        splice.write(&mut out);
+        assert_eq!(out, br#"{"params":{"x":0 }}"#);
+    }
+
+    #[test]
+    fn members_are_taken_away_wherever_they_stand() {
+        let object = r#"{ "a":1, "b":[1,{"c":2}] , "\u0063":"x,}" }"#;
+        for (keys, want) in [
+            (vec!["a"], r#"{ "b":[1,{"c":2}] , "\u0063":"x,}" }"#),
+            (vec!["b"], r#"{ "a":1 , "\u0063":"x,}" }"#),
+            (vec!["c"], r#"{ "a":1, "b":[1,{"c":2}]  }"#),
+            (vec!["a", "b"], r#"{ "\u0063":"x,}" }"#),
+            (vec!["a", "c"], r#"{ "b":[1,{"c":2}]  }"#),
+            (vec!["a", "b", "c"], "{  }"),
+            (vec![], object),
+        ] {
+            let got = without(object, &keys);
+            assert_eq!(got, want, "{keys:?}");
+            serde_json::from_str::<serde_json::Value>(&got).expect("valid");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What a server asks of its clients (legacy: sampling, elicitation, roots), and what is bound to one
+//! client: tasks, subscriptions, log levels.
+//!
+//! A shared server's request carries nothing that says for whom it is. It goes to a session only if
+//! that is the only one with a call in flight that declared the capability; with none or two the server
+//! gets an error and no client sees the request. With a child of its own a session gets everything.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::child::{Kind, TaskOwner};
+use super::client::{Request, Special, look_inside};
+use super::exchange::Exchange;
+use super::outbox::{ChildId, End};
+use super::session::{Ask, Session};
+use crate::config::tenant::SharedCapability;
+use crate::mcp::envelope::{Envelope, Meta, Params, members, text};
+use crate::mcp::era::{Era, level_rank};
+use crate::mcp::error::{Code, Failure};
+use crate::mcp::splice::Splice;
+use crate::names::SessionId;
+
+impl Exchange {
+    pub(super) fn child_request(
+        &mut self,
+        child: ChildId,
+        line: &[u8],
+        envelope: &Envelope<'_>,
+        id: &RawValue,
+        method: &str,
+    ) {
+        let raw_id = id.get().as_bytes();
+        if method == "ping" {
+            let answer = [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":{}}"#].concat();
+            return self.out.push(End::Child(child), &answer);
+        }
+        let Ok((params, meta)) = look_inside(envelope.params) else {
+            let failure = Failure::new(Code::Malformed, "malformed", "params is no object");
+            return self.refuse_child(child, raw_id, &failure);
+        };
+        let session = match self.whom_to_ask(child, method, &meta) {
+            Ok(session) => session,
+            Err(failure) => return self.refuse_child(child, raw_id, &failure),
+        };
+        if let (Some(elicitation), Some(child)) =
+            (params.elicitation_id.and_then(text), self.children.get_mut(&child))
+        {
+            child.elicitations.insert(elicitation.into_owned(), session);
+        }
+        let token = meta.progress_token.map(|token| token.get().as_bytes().into());
+        let ask = Ask { child, raw_id: raw_id.into(), token };
+        let Some(theirs) = self.sessions.get_mut(&session).map(|session| session.ask(ask)) else {
+            return;
+        };
+        let mut splice = Splice::of(line);
+        splice.replace(id, theirs.to_string().into_bytes());
+        self.send(session, |out| splice.write(out));
+    }
+
+    /// Answers a server's request with an error of ours.
+    pub(super) fn refuse_child(&mut self, child: ChildId, raw_id: &[u8], failure: &Failure) {
+        self.counters.refused += 1;
+        let line = failure.line(Some(raw_id), &self.plan.tenant);
+        self.out.push(End::Child(child), &line);
+    }
+
+    fn whom_to_ask(
+        &self,
+        child: ChildId,
+        method: &str,
+        meta: &Meta<'_>,
+    ) -> Result<SessionId, Failure> {
+        let needs = match method {
+            "elicitation/create" => Some(SharedCapability::Elicitation),
+            "sampling/createMessage" => Some(SharedCapability::Sampling),
+            "roots/list" => Some(SharedCapability::Roots),
+            _ => None,
+        };
+        let attached = self.attached(child);
+        if let [only] = attached.as_slice()
+            && self.sessions.get(only).is_some_and(Session::has_own_child)
+        {
+            return Ok(*only);
+        }
+        if let Some(owner) = related_task(meta).and_then(|task| self.task_owner(child, &task)) {
+            return Ok(owner.session);
+        }
+        let can = |id: &SessionId| {
+            self.sessions.get(id).is_some_and(|session| {
+                session.era == Some(Era::Legacy)
+                    && needs.is_some_and(|needs| session.capabilities.contains(&needs))
+            })
+        };
+        let busy = self.children.get(&child).map(super::child::Child::busy).unwrap_or_default();
+        let mut able = busy.iter().filter(|id| can(id));
+        match (able.next(), able.next()) {
+            (Some(only), None) => Ok(*only),
+            (None, _) => Err(Failure::new(
+                Code::Denied,
+                "no-client",
+                format!("no client with a call in flight has declared what {method} needs"),
+            )),
+            _ => Err(Failure::new(
+                Code::Denied,
+                "ambiguous",
+                format!(
+                    "{method} could be for several clients (share = \"session\" makes it exact)"
+                ),
+            )),
+        }
+    }
+
+    /// What a method means for what is bound to one client.
+    pub(super) fn special(
+        &mut self,
+        session: SessionId,
+        child: ChildId,
+        request: &Request<'_>,
+    ) -> Special {
+        match request.method {
+            "tools/call" => Special::Pass(Kind::Call),
+            "subscriptions/listen" => Special::Pass(Kind::Listen),
+            "tasks/list" => Special::Pass(Kind::TasksList),
+            "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+                self.task_request(session, child, &request.params)
+            }
+            "resources/subscribe" => match request.params.uri.and_then(text) {
+                Some(uri) => Special::Pass(Kind::Subscribe(uri.into_owned())),
+                None => Special::Pass(Kind::Plain),
+            },
+            "resources/unsubscribe" => self.unsubscribe(session, &request.params),
+            "logging/setLevel" => self.set_level(session, &request.params),
+            _ => Special::Pass(Kind::Plain),
+        }
+    }
+
+    fn unsubscribe(&mut self, id: SessionId, params: &Params<'_>) -> Special {
+        let Some(uri) = params.uri.and_then(text) else { return Special::Pass(Kind::Plain) };
+        let held = self.sessions.get_mut(&id).is_some_and(|s| s.subscriptions.remove(uri.as_ref()));
+        // The server keeps one subscription for all: only the last one ends it.
+        if held && self.is_subscribed(id, &uri) {
+            return Special::Answer;
+        }
+        Special::Pass(Kind::Plain)
+    }
+
+    /// Whether anybody on the same child (but for this session) holds a subscription.
+    pub(super) fn is_subscribed(&self, but: SessionId, uri: &str) -> bool {
+        self.neighbours(but).any(|session| session.subscriptions.contains(uri))
+    }
+
+    fn set_level(&mut self, id: SessionId, params: &Params<'_>) -> Special {
+        let level = params.level.and_then(text).and_then(|level| level_rank(&level));
+        let Some(level) = level else { return Special::Pass(Kind::Plain) };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.level = Some(level);
+        }
+        // The server has one level for all: it keeps the most verbose, each client hears its own.
+        let more_verbose = self.neighbours(id).filter_map(|session| session.level).min();
+        if more_verbose.is_some_and(|other| other < level) {
+            return Special::Answer;
+        }
+        Special::Pass(Kind::Plain)
+    }
+
+    /// The other sessions of a session's slot.
+    fn neighbours(&self, id: SessionId) -> impl Iterator<Item = &Session> {
+        let slot = self.sessions.get(&id).and_then(|session| self.slots.get(&session.slot));
+        slot.into_iter()
+            .flat_map(|slot| &slot.sessions)
+            .filter(move |other| **other != id)
+            .filter_map(|other| self.sessions.get(other))
+    }
+
+    fn task_request(&self, session: SessionId, child: ChildId, params: &Params<'_>) -> Special {
+        let task = params.task_id.and_then(text);
+        let owner = task.and_then(|task| self.task_owner(child, &task));
+        match owner {
+            Some(owner) if self.owns(session, owner) => Special::Pass(Kind::Plain),
+            // The same words for a task that does not exist and one that is somebody else's.
+            _ => Special::Refuse(Failure::new(
+                Code::Denied,
+                "unknown-task",
+                "this session has no such task",
+            )),
+        }
+    }
+
+    fn task_owner(&self, child: ChildId, task: &str) -> Option<TaskOwner> {
+        self.children.get(&child)?.tasks.get(task).copied()
+    }
+
+    /// A legacy task belongs to its session; a modern one to its user, whose client may have restarted.
+    fn owns(&self, session: SessionId, owner: TaskOwner) -> bool {
+        owner.session == session
+            || self.sessions.get(&session).is_some_and(|session| {
+                session.era == Some(Era::Modern) && session.holder.uid == owner.uid
+            })
+    }
+
+    pub(super) fn tell_task_owner(
+        &mut self,
+        child: ChildId,
+        line: &[u8],
+        params: &Params<'_>,
+        meta: &Meta<'_>,
+    ) {
+        let task = params.task_id.and_then(text).map(std::borrow::Cow::into_owned);
+        let task = task.or_else(|| related_task(meta));
+        match task.and_then(|task| self.task_owner(child, &task)) {
+            Some(owner) if self.sessions.contains_key(&owner.session) => {
+                self.send(owner.session, |out| out.extend_from_slice(line));
+            }
+            _ => self.drop_from(child, "a notification of a task that no session owns"),
+        }
+    }
+
+    /// Takes the tasks of others out of a list, each element that stays untouched.
+    pub(super) fn hide_foreign_tasks(
+        &self,
+        child: ChildId,
+        session: SessionId,
+        result: &RawValue,
+        splice: &mut Splice<'_>,
+    ) {
+        #[derive(Deserialize)]
+        struct List<'a> {
+            #[serde(borrow)]
+            tasks: &'a RawValue,
+        }
+        let Ok(list) = members::<List<'_>>(result) else { return };
+        let Ok(tasks) = serde_json::from_str::<Vec<&RawValue>>(list.tasks.get()) else { return };
+        let own = |task: &&&RawValue| {
+            let id = members::<Params<'_>>(task).ok().and_then(|task| text(task.task_id?));
+            let owner = id.and_then(|id| self.task_owner(child, &id));
+            owner.is_some_and(|owner| self.owns(session, owner))
+        };
+        let kept: Vec<&str> = tasks.iter().filter(own).map(|task| task.get()).collect();
+        splice.replace(list.tasks, format!("[{}]", kept.join(",")).into_bytes());
+    }
+}
+
+fn related_task(meta: &Meta<'_>) -> Option<String> {
+    let task: Params<'_> = members(meta.related_task?).ok()?;
+    Some(text(task.task_id?)?.into_owned())
+}

@@ -1,0 +1,237 @@
+//! The cell socket: how a supervisor finds this mux, adopts it, and talks to it.
+//!
+//! The first supervisor comes the same way as any later one: it connects, its uid is checked, it says
+//! [`ToMux::Adopt`], it hears [`FromMux::Hello`]. A newer connection takes the place of an older one.
+//! While there is none, sessions go on; after `orphan_timeout` the mux drains and leaves.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+use super::driver::{Driver, Tasks};
+use crate::post::{self, PostError};
+use crate::sys;
+use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
+
+/// Messages that may wait for a supervisor that is busy; beyond it the line is given up.
+const QUEUE: usize = 1024;
+
+/// The connection of one supervisor.
+pub(super) struct Link {
+    socket: AsyncFd<OwnedFd>,
+    queue: RefCell<VecDeque<Vec<u8>>>,
+    wake: Notify,
+}
+
+impl Link {
+    /// Sends, or queues; false if the line is dead or its queue full.
+    pub(super) fn send(&self, message: &FromMux, descriptors: &[BorrowedFd<'_>]) -> bool {
+        let Ok(bytes) = serde_json::to_vec(message) else { return false };
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            match sys::send_datagram(&self.socket, &bytes, descriptors, SendFlags::DONTWAIT) {
+                Ok(()) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return false,
+            }
+        }
+        // Only `Hello` carries descriptors, and it is the first message: it never waits.
+        if queue.len() >= QUEUE || !descriptors.is_empty() {
+            return false;
+        }
+        queue.push_back(bytes);
+        self.wake.notify_one();
+        true
+    }
+
+    async fn write_on(self: Rc<Self>) {
+        loop {
+            self.wake.notified().await;
+            loop {
+                let Ok(mut ready) = self.socket.writable().await else { return };
+                let mut queue = self.queue.borrow_mut();
+                let Some(first) = queue.front() else { break };
+                match sys::send_datagram(&self.socket, first, &[], SendFlags::DONTWAIT) {
+                    Ok(()) => drop(queue.pop_front()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                    Err(_) => return,
+                }
+            }
+        }
+    }
+}
+
+impl Driver {
+    /// Accepts supervisors for as long as the mux lives.
+    pub(super) async fn serve_cell(self: Rc<Self>, listener: AsyncFd<OwnedFd>) {
+        let orphaned = spawn_local(self.clone().leave_if_orphaned());
+        let mut orphaned = orphaned.abort_handle();
+        loop {
+            let Ok(mut ready) = listener.readable().await else { return };
+            let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+            let socket = match rustix::net::accept_with(&listener, flags) {
+                Ok(socket) => socket,
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready.clear_ready();
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            let uid = self.exchange.borrow().plan.supervisor_uid;
+            if !sys::peer_credentials(&socket).is_ok_and(|peer| peer.uid == uid) {
+                continue;
+            }
+            let Ok(socket) = sys::watch(socket) else { continue };
+            orphaned.abort();
+            let driver = self.clone();
+            orphaned = spawn_local(async move {
+                driver.clone().serve_supervisor(socket).await;
+                driver.leave_if_orphaned().await;
+            })
+            .abort_handle();
+        }
+    }
+
+    async fn leave_if_orphaned(self: Rc<Self>) {
+        let timeout = Duration::from_millis(self.exchange.borrow().plan.orphan_timeout_ms);
+        tokio::time::sleep(timeout).await;
+        let reason = "tenantd's supervisor is gone and none came back".to_owned();
+        self.start_drain(Farewell { reason, code: 69 }, None);
+    }
+
+    fn start_drain(self: &Rc<Self>, farewell: Farewell, within: Option<Duration>) {
+        self.with(|exchange, now| {
+            let within = within.unwrap_or(Duration::from_millis(exchange.plan.drain_ms));
+            exchange.drain(farewell, within, now);
+        });
+    }
+
+    async fn serve_supervisor(self: Rc<Self>, socket: AsyncFd<OwnedFd>) {
+        let link = Rc::new(Link { socket, queue: RefCell::default(), wake: Notify::new() });
+        let mut tasks = Tasks::default();
+        tasks.spawn(link.clone().write_on());
+        let mut adopted = false;
+        let mut buffer = vec![0; wire::CELL_DATAGRAM];
+        loop {
+            let Ok(mut ready) = link.socket.readable().await else { break };
+            match post::receive::<ToMux>(&link.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((ToMux::Adopt { wire }, _)) => {
+                    adopted = self.adopted(&link, wire);
+                    if !adopted {
+                        break;
+                    }
+                }
+                Ok((message, descriptors)) if adopted => self.obey(message, descriptors),
+                Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                }
+                Err(PostError::Shape(_)) if adopted => {}
+                _ => break,
+            }
+        }
+        let current = self.link.borrow().as_ref().is_some_and(|now| Rc::ptr_eq(now, &link));
+        if current {
+            *self.link.borrow_mut() = None;
+        }
+    }
+
+    /// Says Hello; a supervisor of another wire version gets a mux that leaves.
+    fn adopted(self: &Rc<Self>, link: &Rc<Link>, wire: u32) -> bool {
+        let now = std::time::Instant::now();
+        let exchange = self.exchange.borrow();
+        let wires = self.children.borrow();
+        let mut children = exchange.child_lines(now);
+        // What one datagram can carry; the supervisor finds the rest in the tenant's cgroup.
+        children.retain(|line| wires.contains_key(&line.child));
+        children.truncate(sys::DESCRIPTORS);
+        let pidfds: Vec<BorrowedFd<'_>> = children
+            .iter()
+            .filter_map(|line| wires.get(&line.child))
+            .map(|wire| wire.pidfd.as_fd())
+            .collect();
+        let hello = FromMux::Hello {
+            wire: wire::VERSION,
+            tenant: exchange.plan.tenant.clone(),
+            digest: exchange.plan.digest.clone(),
+            audit_head: None,
+            sessions: exchange.session_lines(now),
+            children: children.clone(),
+        };
+        let said = link.send(&hello, &pidfds);
+        drop((exchange, wires));
+        if wire != wire::VERSION {
+            let reason = "tenantd was replaced by another version; connect again".to_owned();
+            self.start_drain(Farewell { reason, code: 69 }, None);
+            return false;
+        }
+        if said {
+            *self.link.borrow_mut() = Some(link.clone());
+            self.forget_that_it_asked();
+        }
+        said
+    }
+
+    fn obey(self: &Rc<Self>, message: ToMux, descriptors: Vec<OwnedFd>) {
+        match message {
+            ToMux::Adopt { .. } => {}
+            ToMux::Open { session, server, holder } => {
+                let opened = post::exactly(descriptors)
+                    .map_err(io::Error::other)
+                    .and_then(|fds| self.open_session(session, server, holder, fds));
+                if let Err(error) = opened {
+                    let reason = format!("the session could not be opened: {error}");
+                    self.tell(&FromMux::Closed { session, reason });
+                }
+            }
+            ToMux::Started { child } => {
+                let adopted = post::exactly(descriptors)
+                    .map_err(io::Error::other)
+                    .and_then(|fds| self.adopt_child(child, fds));
+                if let Err(error) = adopted {
+                    let reason = format!("its descriptors could not be used: {error}");
+                    self.with(|exchange, now| exchange.child_ended(child, &reason, false, now));
+                }
+            }
+            ToMux::NotStarted { child, reason, permanent } => {
+                self.with(|exchange, now| exchange.child_ended(child, &reason, permanent, now));
+            }
+            ToMux::Configure => self.configure(descriptors),
+            ToMux::Restart { server } => {
+                self.with(|exchange, now| exchange.restart(server.as_ref(), now));
+            }
+            ToMux::Close { session, reason } => {
+                let farewell = Farewell { reason, code: 69 };
+                self.with(|exchange, _| exchange.close_session(session, farewell));
+            }
+            ToMux::Drain { reason, code, within_ms } => {
+                let within = Duration::from_millis(within_ms);
+                self.start_drain(Farewell { reason, code }, Some(within));
+            }
+            ToMux::Status { ticket } => {
+                let status = self.exchange.borrow().status(std::time::Instant::now());
+                self.tell(&FromMux::Status { ticket, status });
+            }
+            ToMux::Log => {
+                if let Ok([file]) = post::exactly::<1>(descriptors) {
+                    self.log.borrow_mut().rotate(file.into());
+                }
+            }
+            ToMux::Leave => self.over.notify_one(),
+        }
+    }
+
+    fn configure(self: &Rc<Self>, descriptors: Vec<OwnedFd>) {
+        let plan = post::exactly::<1>(descriptors).and_then(|[plan]| post::unseal::<MuxPlan>(plan));
+        if let Ok(plan) = plan {
+            self.with(|exchange, now| exchange.configure(plan, now));
+        }
+    }
+}

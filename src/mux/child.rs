@@ -1,0 +1,183 @@
+//! One child (a running server process) and the slot that it lives in. Data and small questions.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+use serde_json::value::RawValue;
+
+use super::outbox::ChildId;
+use super::session::{Raw, SlotKey};
+use crate::lifecycle::Lifecycle;
+use crate::mcp::era::Era;
+use crate::names::SessionId;
+
+/// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
+const TASKS: usize = 10_000;
+
+/// Whom an answer of the child's belongs to.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// A client.
+    Session {
+        session: SessionId,
+        /// The id that it gave.
+        raw_id: Raw,
+    },
+    /// This mux.
+    Own,
+}
+
+/// What a request in flight is about, where the answer or the timer has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// Our probe.
+    Discover,
+    /// Our handshake.
+    Initialize,
+    /// The answer decides whether the subscription holds.
+    Subscribe(String),
+    /// Ends with the client's wish, not with a timer; its notifications carry its id.
+    Listen,
+    /// The answer's tasks are filtered.
+    TasksList,
+    /// The answer may name a new task.
+    Call,
+}
+
+/// One request in flight at a child.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) owner: Owner,
+    pub(super) kind: Kind,
+    /// The client's own progress token.
+    pub(super) token: Option<Raw>,
+    /// Whether the request asked for log messages (modern).
+    pub(super) wants_log: bool,
+    pub(super) born: Instant,
+    pub(super) deadline: Option<Instant>,
+    /// The client has cancelled it; whatever still comes is passed on, but its id is free.
+    pub(super) cancelled: bool,
+}
+
+/// How far the child's handshake has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shake {
+    /// Nothing was sent.
+    New,
+    /// `server/discover` is out.
+    Probing,
+    /// `initialize` is out.
+    Initializing,
+    /// Done.
+    Done,
+}
+
+/// Whose task it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskOwner {
+    pub(super) session: SessionId,
+    pub(super) uid: u32,
+}
+
+/// A child.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) id: ChildId,
+    pub(super) slot: SlotKey,
+    pub(super) shake: Shake,
+    pub(super) era: Option<Era>,
+    /// The raw result of its `initialize` or `server/discover`.
+    pub(super) handshake: Option<Box<RawValue>>,
+    /// What it calls itself.
+    pub(super) version: Option<String>,
+    pub(super) pending: HashMap<u64, Pending>,
+    pub(super) next_id: u64,
+    pub(super) tasks: HashMap<String, TaskOwner>,
+    tasks_by_age: std::collections::VecDeque<String>,
+    /// Elicitations that a client was asked for, by id.
+    pub(super) elicitations: HashMap<String, SessionId>,
+    pub(super) started: Instant,
+    /// It runs: there are descriptors.
+    pub(super) alive: bool,
+    pub(super) stopping: bool,
+}
+
+impl Child {
+    pub(super) fn new(id: ChildId, slot: SlotKey, now: Instant) -> Self {
+        Self {
+            id,
+            slot,
+            shake: Shake::New,
+            era: None,
+            handshake: None,
+            version: None,
+            pending: HashMap::new(),
+            next_id: 1,
+            tasks: HashMap::new(),
+            tasks_by_age: std::collections::VecDeque::new(),
+            elicitations: HashMap::new(),
+            started: now,
+            alive: false,
+            stopping: false,
+        }
+    }
+
+    /// The next id for a request to this child: small, never used again.
+    pub(super) fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// Notes who made a task.
+    pub(super) fn own_task(&mut self, task: String, owner: TaskOwner) {
+        if self.tasks.insert(task.clone(), owner).is_none() {
+            self.tasks_by_age.push_back(task);
+        }
+        if self.tasks.len() > TASKS
+            && let Some(oldest) = self.tasks_by_age.pop_front()
+        {
+            self.tasks.remove(&oldest);
+        }
+    }
+
+    /// The only session whose requests in flight asked for log messages (modern).
+    pub(super) fn log_reader(&self) -> Option<SessionId> {
+        let mut readers: BTreeSet<SessionId> = BTreeSet::new();
+        for pending in self.pending.values().filter(|p| p.wants_log && !p.cancelled) {
+            if let Owner::Session { session, .. } = pending.owner {
+                readers.insert(session);
+            }
+        }
+        if readers.len() == 1 { readers.pop_first() } else { None }
+    }
+
+    /// The sessions with a request in flight that the client has not given up.
+    pub(super) fn busy(&self) -> BTreeSet<SessionId> {
+        self.pending
+            .values()
+            .filter(|pending| !pending.cancelled)
+            .filter_map(|pending| match pending.owner {
+                Owner::Session { session, .. } => Some(session),
+                Owner::Own => None,
+            })
+            .collect()
+    }
+}
+
+/// Where children of one key live, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) lifecycle: Lifecycle,
+    pub(super) child: Option<ChildId>,
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// The era that the last child spoke.
+    pub(super) known: Option<Era>,
+    /// Starts so far.
+    pub(super) starts: u64,
+    /// How the last child ended.
+    pub(super) last: Option<String>,
+    /// A permanent failure: trying again needs a change.
+    pub(super) broken: bool,
+}

@@ -1,0 +1,171 @@
+//! The descriptors of running servers and the tasks that read and write them.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use tokio::io::unix::AsyncFd;
+use tokio::task::spawn_local;
+
+use super::driver::{Driver, Tasks};
+use super::log::LINE;
+use super::outbox::{ChildId, End};
+use super::pipe::{Input, Output, Turn};
+use crate::mcp::line::{Framer, Line};
+use crate::names::ServerName;
+use crate::post;
+use crate::sys;
+use crate::wire::{KEEPER_TERM, LastWord};
+
+/// How long after the end of its stdout a server's keeper has to say that it died.
+const SILENCE: Duration = Duration::from_millis(80);
+
+/// One child's descriptors. Dropping them ends the lifeline: its keeper kills what is left.
+pub(super) struct ChildWire {
+    pub(super) stdin: Option<Rc<Output>>,
+    lifeline: Rc<AsyncFd<OwnedFd>>,
+    pub(super) pidfd: OwnedFd,
+    stopping: Cell<bool>,
+    _tasks: Tasks,
+}
+
+/// A server's stdout, which two tasks read: one as it comes, one to the end after the death.
+struct Stdout {
+    input: Input,
+    framer: RefCell<Framer>,
+}
+
+impl Driver {
+    /// Takes a child over: stdin, stdout, stderr, lifeline and its keeper's pidfd.
+    pub(super) fn adopt_child(
+        self: &Rc<Self>,
+        id: ChildId,
+        [stdin, stdout, stderr, lifeline, pidfd]: [OwnedFd; 5],
+    ) -> io::Result<()> {
+        let Some(server) =
+            self.exchange.borrow().children.get(&id).map(|child| child.slot.server.clone())
+        else {
+            // Nobody wants it any more; without its lifeline it ends.
+            return Ok(());
+        };
+        let stdin = Rc::new(Output::new(stdin)?);
+        let lifeline = Rc::new(sys::watch(lifeline)?);
+        let limit = self.exchange.borrow().line_limit();
+        let stdout = Rc::new(Stdout {
+            input: Input::new(stdout)?,
+            framer: RefCell::new(Framer::new(limit)),
+        });
+        let mut tasks = Tasks::default();
+        tasks.spawn(self.clone().write_on(End::Child(id), stdin.clone()));
+        tasks.spawn(self.clone().read_server(id, stdout.clone()));
+        tasks.spawn(self.clone().read_stderr(server, Input::new(stderr)?));
+        tasks.spawn(self.clone().watch_keeper(id, lifeline.clone(), stdout));
+        let wire = ChildWire {
+            stdin: Some(stdin),
+            lifeline,
+            pidfd,
+            stopping: Cell::new(false),
+            _tasks: tasks,
+        };
+        self.children.borrow_mut().insert(id, wire);
+        self.with(|exchange, now| exchange.child_started(id, now));
+        Ok(())
+    }
+
+    async fn read_server(self: Rc<Self>, id: ChildId, stdout: Rc<Stdout>) {
+        let read = |exchange: &mut super::exchange::Exchange, line: Line<'_>, now| {
+            exchange.child_line(id, line, now);
+        };
+        while self.read_chunk(&stdout.input, &stdout.framer, read).await != Turn::Over {}
+        // Usually its keeper tells of its death now. If not, it lives on and can never answer again.
+        tokio::time::sleep(SILENCE).await;
+        let stopping = self.children.borrow().get(&id).is_some_and(|wire| wire.stopping.get());
+        if !stopping {
+            self.with(|exchange, now| {
+                exchange.child_ended(id, "it closed its stdout and lived on", false, now);
+            });
+        }
+    }
+
+    async fn read_stderr(self: Rc<Self>, server: ServerName, stderr: Input) {
+        let framer = RefCell::new(Framer::new(LINE));
+        loop {
+            let mut lines = Vec::new();
+            let turn = self
+                .read_chunk(&stderr, &framer, |_, line, _| match line {
+                    Line::Whole(line) => lines.push(line.to_vec()),
+                    Line::TooLong(_) => {
+                        lines.push(b"tenantd: a line was too long to keep".to_vec())
+                    }
+                })
+                .await;
+            for line in lines {
+                self.write_log(&server, &line);
+            }
+            if turn == Turn::Over {
+                return;
+            }
+        }
+    }
+
+    /// Waits for the keeper's last word, or for its silence.
+    async fn watch_keeper(
+        self: Rc<Self>,
+        id: ChildId,
+        lifeline: Rc<AsyncFd<OwnedFd>>,
+        stdout: Rc<Stdout>,
+    ) {
+        let word = loop {
+            let Ok(mut ready) = lifeline.readable().await else { return };
+            let mut buffer = [0; 4096];
+            match post::receive::<LastWord>(&lifeline, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((word, _)) => break Some(word),
+                Err(post::PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                }
+                Err(_) => break None,
+            }
+        };
+        // What it said before it died still counts.
+        let read = |exchange: &mut super::exchange::Exchange, line: Line<'_>, now| {
+            exchange.child_line(id, line, now);
+        };
+        while let (Turn::Some(_), _) = self.read_now(&stdout.input, &stdout.framer, read) {}
+        let (reason, permanent) = last_word(word);
+        self.with(|exchange, now| exchange.child_ended(id, &reason, permanent, now));
+    }
+
+    /// Closes the server's stdin; after a while asks for SIGTERM; after another has it killed.
+    pub(super) fn stop_child(self: &Rc<Self>, id: ChildId, patience: Duration) {
+        let mut children = self.children.borrow_mut();
+        let Some(wire) = children.get_mut(&id) else { return };
+        if wire.stopping.replace(true) {
+            return;
+        }
+        wire.stdin = None;
+        let lifeline = Rc::downgrade(&wire.lifeline);
+        spawn_local(async move {
+            tokio::time::sleep(patience).await;
+            let Some(line) = lifeline.upgrade() else { return };
+            let _ = sys::send_datagram(line.as_fd(), KEEPER_TERM, &[], SendFlags::DONTWAIT);
+            drop(line);
+            tokio::time::sleep(patience).await;
+            if let Some(line) = lifeline.upgrade() {
+                // Its keeper sees the end, kills, and can still say how it went.
+                let _ = rustix::net::shutdown(line.as_fd(), Shutdown::Write);
+            }
+        });
+    }
+}
+
+fn last_word(word: Option<LastWord>) -> (String, bool) {
+    match word {
+        Some(LastWord::Exited { code }) => (format!("it exited with code {code}"), false),
+        Some(LastWord::Signalled { signal }) => (format!("it was ended by {signal}"), false),
+        Some(LastWord::NotStarted { reason, permanent }) => (reason, permanent),
+        None => ("its keeper was killed".to_owned(), false),
+    }
+}

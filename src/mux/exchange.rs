@@ -1,0 +1,303 @@
+//! The exchange: every session and child of one tenant, and the rules between them.
+//!
+//! One value, owned by the mux's single thread, pure: it takes lines and events with the time, and
+//! leaves bytes and acts in its [`Outbox`]. It opens nothing, waits for nothing and reads no clock. Its
+//! rules are told in the files beside: `client` (what a client sends), `server` (what a server
+//! sends), `asks` (a server's own requests), `start` (handshakes), `finish` (ends).
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::child::{Child, Owner, Pending, Slot};
+use super::outbox::{Act, ChildId, End, Outbox};
+use super::session::{Raw, Session, SlotKey};
+use super::timers::{Timer, Timers};
+use crate::config::tenant::Limit;
+use crate::lifecycle::{Event, Phase};
+use crate::mcp::error::{Code, Failure};
+use crate::names::{ServerName, SessionId};
+use crate::wire::{Farewell, Holder, MuxPlan, ServerPlan};
+
+/// The longest line that any server gets, bytes. TypeScript servers die of a buffer over 10 MiB, and
+/// theirs holds a chunk of the next line (64 KiB) beside ours.
+pub(super) const LONGEST_LINE: usize = 10 * 1024 * 1024 - 128 * 1024;
+/// How much may wait for a client before it is closed as too slow, bytes: one longest line and as much
+/// again.
+const SESSION_BACKLOG: usize = 2 * LONGEST_LINE;
+/// How long progress can put off a request's time limit.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+
+/// What happened since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counters {
+    pub(super) calls: u64,
+    pub(super) refused: u64,
+    pub(super) dropped: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) plan: MuxPlan,
+    pub(super) sessions: HashMap<SessionId, Session>,
+    pub(super) slots: HashMap<SlotKey, Slot>,
+    pub(super) children: HashMap<ChildId, Child>,
+    pub(super) out: Outbox,
+    pub(super) timers: Timers,
+    pub(super) counters: Counters,
+    pub(super) next_child: ChildId,
+    /// Set while the mux is on its way out: what clients are told.
+    pub(super) draining: Option<Farewell>,
+    /// The time of the event that is being handled.
+    pub(super) now: Instant,
+}
+
+impl Exchange {
+    pub(super) fn new(plan: MuxPlan, now: Instant) -> Self {
+        Self {
+            plan,
+            now,
+            sessions: HashMap::new(),
+            slots: HashMap::new(),
+            children: HashMap::new(),
+            out: Outbox::default(),
+            timers: Timers::default(),
+            counters: Counters::default(),
+            next_child: 1,
+            draining: None,
+        }
+    }
+
+    /// The longest line from a client or server.
+    pub(super) fn line_limit(&self) -> usize {
+        let own = self.plan.message_size.or(u64::MAX);
+        usize::try_from(own).unwrap_or(usize::MAX).min(LONGEST_LINE)
+    }
+
+    /// A new session.
+    pub(super) fn open(&mut self, id: SessionId, server: ServerName, holder: Holder, now: Instant) {
+        let farewell = match self.server_plan(&server) {
+            Some(plan) if self.draining.is_none() => {
+                let share = plan.share;
+                let session = Session::new(id, server, share, holder, &self.plan, now);
+                let slot = self.slots.entry(session.slot.clone()).or_default();
+                slot.sessions.insert(id);
+                self.timers.clear_all(|timer| *timer == Timer::Idle(session.slot.clone()));
+                self.sessions.insert(id, session);
+                return;
+            }
+            Some(_) => self.draining.clone(),
+            None => Some(Farewell {
+                reason: format!("{} has no server \"{server}\" any more", self.plan.tenant),
+                code: 78,
+            }),
+        };
+        if let Some(farewell) = farewell {
+            self.out.act(Act::CloseSession { session: id, farewell });
+        }
+    }
+
+    /// A changed plan, for what can change while servers run.
+    pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
+        self.plan = plan;
+        for slot in self.slots.values_mut() {
+            slot.broken = false;
+            slot.lifecycle.on(Event::Changed, now);
+        }
+    }
+
+    pub(super) fn server_plan(&self, name: &ServerName) -> Option<&ServerPlan> {
+        self.plan.servers.iter().find(|server| server.name == *name)
+    }
+
+    /// The child that a session's requests go to, if it answers.
+    pub(super) fn ready_child(&self, session: SessionId) -> Option<ChildId> {
+        let slot = self.slots.get(&self.sessions.get(&session)?.slot)?;
+        match slot.lifecycle.phase() {
+            Phase::Running { .. } | Phase::Stopping => slot.child,
+            _ => None,
+        }
+    }
+
+    /// The child that a session's bytes wait for, for the driver's back-pressure.
+    pub(super) fn backlog(&self, session: SessionId) -> usize {
+        let own = self.out.backlog(End::Session(session));
+        let child = self.ready_child(session).map_or(0, |id| self.out.backlog(End::Child(id)));
+        own.max(child)
+    }
+
+    /// Sends a line to a client; one that does not read is closed.
+    pub(super) fn send(&mut self, session: SessionId, line: impl FnOnce(&mut Vec<u8>)) {
+        let end = End::Session(session);
+        self.out.line(end, line);
+        if self.out.backlog(end) > SESSION_BACKLOG {
+            let reason = "the client does not read its messages".to_owned();
+            // Nothing that is queued can be delivered in time.
+            self.out.forget(end);
+            self.close_session(session, Farewell { reason, code: 69 });
+        }
+    }
+
+    /// Answers a client's request (or, without an id, its line) with an error of ours.
+    pub(super) fn refuse(&mut self, session: SessionId, id: Option<&[u8]>, failure: &Failure) {
+        self.counters.refused += 1;
+        let line = failure.line(id, &self.plan.tenant);
+        self.send(session, |out| out.extend_from_slice(&line));
+    }
+
+    /// A line that can be neither delivered nor answered.
+    pub(super) fn drop_line(&mut self, server: &ServerName, why: &str) {
+        self.counters.dropped += 1;
+        let text = format!("tenantd: dropped a line: {why}");
+        self.out.act(Act::Log { server: server.clone(), text });
+    }
+
+    /// Puts a request in flight.
+    pub(super) fn track(&mut self, child: ChildId, id: u64, mut pending: Pending) {
+        pending.deadline = self.request_limit(child).map(|limit| pending.born + limit);
+        if pending.kind == super::child::Kind::Listen {
+            pending.deadline = None;
+        }
+        if let Some(at) = pending.deadline {
+            self.timers.set(at, Timer::Request(child, id));
+        }
+        if let Owner::Session { session, raw_id } = &pending.owner
+            && let Some(session) = self.sessions.get_mut(session)
+        {
+            session.in_flight.insert(raw_id.clone(), id);
+            session.calls += 1;
+            self.counters.calls += 1;
+        }
+        if let Some(child) = self.children.get_mut(&child) {
+            child.pending.insert(id, pending);
+        }
+    }
+
+    /// Takes a request out of flight.
+    pub(super) fn settle(&mut self, child: ChildId, id: u64) -> Option<Pending> {
+        let from = self.children.get_mut(&child)?;
+        let pending = from.pending.remove(&id)?;
+        let was_last = from.stopping && from.pending.is_empty();
+        if let Some(at) = pending.deadline {
+            self.timers.clear(at, Timer::Request(child, id));
+        }
+        if let Owner::Session { session, raw_id } = &pending.owner
+            && let Some(session) = self.sessions.get_mut(session)
+            && session.in_flight.get(raw_id) == Some(&id)
+        {
+            session.in_flight.remove(raw_id);
+        }
+        if was_last {
+            self.end_child(child);
+        }
+        Some(pending)
+    }
+
+    /// Progress puts a request's time limit off, up to an hour.
+    pub(super) fn put_off(&mut self, child: ChildId, id: u64, now: Instant) {
+        let Some(limit) = self.request_limit(child) else { return };
+        let Some(pending) =
+            self.children.get_mut(&child).and_then(|child| child.pending.get_mut(&id))
+        else {
+            return;
+        };
+        let Some(old) = pending.deadline else { return };
+        let at = (now + limit).min(pending.born + LONGEST_REQUEST).max(old);
+        pending.deadline = Some(at);
+        self.timers.clear(old, Timer::Request(child, id));
+        self.timers.set(at, Timer::Request(child, id));
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn out_is_idle(&self) -> bool {
+        self.out.is_idle()
+    }
+
+    fn request_limit(&self, child: ChildId) -> Option<Duration> {
+        let child = self.children.get(&child)?;
+        match self.server_plan(&child.slot.server)?.request_timeout_ms {
+            Limit::At(ms) => Some(Duration::from_millis(ms)),
+            Limit::Unlimited => None,
+        }
+    }
+
+    /// A session whose input ended closes with its last answer.
+    pub(super) fn close_if_done(&mut self, session: SessionId) {
+        let done = self.sessions.get(&session).is_some_and(|s| s.ended && !s.is_owed());
+        if done {
+            self.close_session(session, Farewell { reason: String::new(), code: 0 });
+        }
+        if self.draining.is_some() {
+            self.finish_if_drained();
+        }
+    }
+
+    /// The next moment at which [`Self::tick`] has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.now = now;
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Request(child, id) => self.request_late(child, id, now),
+                Timer::Probe(child) => self.probe_late(child, now),
+                Timer::Start(child) => self.start_late(child, now),
+                Timer::Retry(slot) => self.retry(&slot, now),
+                Timer::Idle(slot) => self.idle(&slot, now),
+                Timer::Linger(session) => {
+                    self.close_session(session, Farewell { reason: String::new(), code: 0 });
+                }
+                Timer::Stop(child) => self.end_child(child),
+                Timer::Drain => self.drain_over(),
+            }
+        }
+    }
+
+    fn request_late(&mut self, child: ChildId, id: u64, now: Instant) {
+        let Some(pending) = self.children.get(&child).and_then(|c| c.pending.get(&id)) else {
+            return;
+        };
+        let Owner::Session { session, raw_id } = &pending.owner else {
+            return;
+        };
+        let (session, raw_id, cancelled) = (*session, raw_id.clone(), pending.cancelled);
+        // Waiting for a person does not count: the server has asked this client something.
+        if self.sessions.get(&session).is_some_and(|s| s.asks.values().any(|a| a.child == child)) {
+            let at = now + self.request_limit(child).unwrap_or(LONGEST_REQUEST);
+            if let Some(pending) =
+                self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id))
+            {
+                pending.deadline = Some(at);
+            }
+            self.timers.set(at, Timer::Request(child, id));
+            return;
+        }
+        self.settle(child, id);
+        if !cancelled {
+            self.send_cancel(child, id, "timed out");
+            let failure = Failure::new(
+                Code::TimedOut,
+                "timed-out",
+                "the server did not answer in time (raise server.request_timeout if it needs longer)",
+            );
+            self.refuse(session, Some(&raw_id), &failure);
+        }
+        self.close_if_done(session);
+    }
+
+    /// Tells a child that an answer is not wanted any more.
+    pub(super) fn send_cancel(&mut self, child: ChildId, id: u64, reason: &str) {
+        let params = serde_json::json!({"requestId": id, "reason": reason});
+        let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
+        self.out.push(End::Child(child), &line);
+    }
+}
+
+/// The owner of a request from a client.
+pub(super) fn owned_by(session: SessionId, raw_id: &[u8]) -> Owner {
+    let raw_id: Raw = raw_id.into();
+    Owner::Session { session, raw_id }
+}

@@ -1,0 +1,280 @@
+//! How things end: a session, a child, the whole exchange. Whoever waits is told, with its own id.
+
+use std::time::{Duration, Instant};
+
+use super::child::{Owner, Shake};
+use super::exchange::Exchange;
+use super::outbox::{Act, ChildId, End};
+use super::session::{Session, SlotKey};
+use super::start::Readiness;
+use super::timers::Timer;
+use crate::config::tenant::Limit;
+use crate::lifecycle::{Effect, Event, Phase};
+use crate::mcp::error::{Code, Failure};
+use crate::names::{ServerName, SessionId};
+use crate::wire::Farewell;
+
+/// How long a server has to end on its own after its stdin closed, and again after SIGTERM.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Exchange {
+    /// A client's input ended: it gets what is owed to it, then its session closes.
+    pub(super) fn client_ended(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.ended = true;
+        self.now = now;
+        let drain = Duration::from_millis(self.plan.drain_ms);
+        self.timers.set(now + drain, Timer::Linger(id));
+        self.close_if_done(id);
+    }
+
+    /// Ends a session: its calls are cancelled at the server, what it held is given back.
+    pub(super) fn close_session(&mut self, id: SessionId, farewell: Farewell) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.timers.clear_all(|timer| *timer == Timer::Linger(id));
+        if let Some(slot) = self.slots.get_mut(&session.slot) {
+            slot.sessions.remove(&id);
+        }
+        if let Some(child) = self.slots.get(&session.slot).and_then(|slot| slot.child) {
+            self.let_go(child, &session);
+        }
+        self.arm_idle(&session.slot, self.now);
+        self.out.act(Act::CloseSession { session: id, farewell });
+    }
+
+    /// What a child must hear when a session of its is over.
+    fn let_go(&mut self, child: ChildId, session: &Session) {
+        for ours in session.in_flight.values() {
+            if let Some(pending) = self.settle(child, *ours) {
+                debug_assert!(matches!(pending.owner, Owner::Session { .. }));
+                self.send_cancel(child, *ours, "the client is gone");
+            }
+        }
+        for ask in session.asks.values().filter(|ask| ask.child == child) {
+            let failure = Failure::new(Code::Denied, "client-gone", "the client is gone");
+            self.refuse_child(child, &ask.raw_id, &failure);
+        }
+        for uri in &session.subscriptions {
+            let held = self.attached(child).iter().any(|other| {
+                self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
+            });
+            if !held {
+                let params = serde_json::json!({"uri": uri});
+                self.own_request(child, "resources/unsubscribe", &params, self.now);
+            }
+        }
+    }
+
+    /// A child could not be started, or is not what it should be.
+    pub(super) fn give_up(&mut self, id: ChildId, why: &str, now: Instant) {
+        let Some(child) = self.children.get(&id) else { return };
+        if child.shake == Shake::Done {
+            return;
+        }
+        self.log(&child.slot.server.clone(), &format!("tenantd: the server is stopped: {why}"));
+        self.end_child(id);
+        self.child_ended(id, why, false, now);
+    }
+
+    /// A child and all its descendants are gone, or were never there.
+    pub(super) fn child_ended(&mut self, id: ChildId, why: &str, permanent: bool, now: Instant) {
+        self.now = now;
+        let Some(mut child) = self.children.remove(&id) else { return };
+        self.timers.clear_all(|timer| {
+            matches!(timer, Timer::Request(c, _) | Timer::Probe(c) | Timer::Start(c)
+                | Timer::Stop(c) if *c == id)
+        });
+        self.out.forget(End::Child(id));
+        let server = child.slot.server.clone();
+        self.out.act(Act::ForgetChild { child: id, server, reason: why.to_owned() });
+        let key = child.slot.clone();
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.child = None;
+            slot.last = Some(why.to_owned());
+            slot.broken = permanent;
+            if child.shake == Shake::Probing {
+                // Perhaps it died of the probe: the next start opens with `initialize`.
+                slot.known = Some(crate::mcp::era::Era::Legacy);
+            }
+            slot.lifecycle.on(Event::Died { permanent }, now);
+        }
+        let failure = Failure::new(
+            Code::Unavailable,
+            "server-died",
+            format!("the server of {}/{} is gone: {why}", self.plan.tenant, key.server),
+        );
+        for (_, pending) in child.pending.drain() {
+            if let Owner::Session { session, raw_id } = pending.owner {
+                self.orphan(session, &raw_id, pending.cancelled, &failure);
+            }
+        }
+        self.take_asks_back(id);
+        self.retry_or_fail(&key, &failure, now);
+        if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
+            self.slots.remove(&key);
+        }
+    }
+
+    fn orphan(&mut self, id: SessionId, raw_id: &[u8], cancelled: bool, failure: &Failure) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.in_flight.remove(raw_id);
+        }
+        if !cancelled {
+            self.refuse(id, Some(raw_id), failure);
+        }
+        self.close_if_done(id);
+    }
+
+    /// Clients need not answer what a dead server asked.
+    fn take_asks_back(&mut self, child: ChildId) {
+        let mut open = Vec::new();
+        for session in self.sessions.values_mut() {
+            let asked: Vec<u64> =
+                session.asks.iter().filter(|(_, a)| a.child == child).map(|(id, _)| *id).collect();
+            for ask in asked {
+                session.asks.remove(&ask);
+                open.push((session.id, ask));
+            }
+        }
+        for (session, ask) in open {
+            let params = serde_json::json!({"requestId": ask, "reason": "the server died"});
+            let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
+            self.send(session, |out| out.extend_from_slice(&line));
+        }
+    }
+
+    fn retry_or_fail(&mut self, key: &SlotKey, failure: &Failure, now: Instant) {
+        let waiter = self.slots.get(key).and_then(|slot| {
+            let waits = |id: &&SessionId| {
+                self.sessions.get(*id).is_some_and(|session| !session.waiting.is_empty())
+            };
+            slot.sessions.iter().find(waits).copied()
+        });
+        let Some(waiter) = waiter else { return };
+        // A start that failed is an answer; a server that was stopped on purpose starts again.
+        let stopped = self.slots.get(key).is_some_and(|s| s.lifecycle.phase() == Phase::Idle);
+        if !stopped {
+            return self.fail_waiting(key, failure);
+        }
+        if let Readiness::Refuse(failure) = self.want(waiter, now) {
+            self.fail_waiting(key, &failure);
+        }
+    }
+
+    /// Lets a child finish what is in flight, then ends it; the next call starts it again.
+    pub(super) fn restart(&mut self, server: Option<&ServerName>, now: Instant) {
+        let drain = Duration::from_millis(self.plan.drain_ms);
+        let which: Vec<_> = self
+            .children
+            .values()
+            .filter(|child| server.is_none_or(|server| child.slot.server == *server))
+            .map(|child| (child.id, child.pending.is_empty()))
+            .collect();
+        for (id, idle) in which {
+            self.hold_slot(id, now);
+            if idle {
+                self.end_child(id);
+            } else {
+                self.timers.set(now + drain, Timer::Stop(id));
+            }
+        }
+    }
+
+    /// From now on calls wait for the next child.
+    fn hold_slot(&mut self, id: ChildId, now: Instant) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        child.stopping = true;
+        let key = child.slot.clone();
+        if let Some(slot) = self.slots.get_mut(&key) {
+            let effect = slot.lifecycle.on(Event::Stop, now);
+            debug_assert!(matches!(effect, Effect::End | Effect::None));
+        }
+    }
+
+    /// Starts the end of a child: stdin closed, SIGTERM, SIGKILL, each after [`PATIENCE`].
+    pub(super) fn end_child(&mut self, id: ChildId) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.stopping = true;
+            if child.alive {
+                self.out.act(Act::StopChild { child: id, patience: PATIENCE });
+            }
+        }
+    }
+
+    /// Sets the alarm for a child that no session uses.
+    pub(super) fn arm_idle(&mut self, key: &SlotKey, now: Instant) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let Some(plan) = self.server_plan(&key.server) else { return };
+        if !slot.sessions.is_empty() || (plan.always && key.whose == super::session::Whose::Tenant)
+        {
+            return;
+        }
+        let Limit::At(ms) = plan.idle_timeout_ms else { return };
+        // Nobody but its own session ever uses a session's child again.
+        let own = matches!(key.whose, super::session::Whose::Session(_));
+        let after = if own { Duration::ZERO } else { Duration::from_millis(ms) };
+        self.timers.set(now + after, Timer::Idle(key.clone()));
+    }
+
+    pub(super) fn idle(&mut self, key: &SlotKey, now: Instant) {
+        let child = self.slots.get(key).filter(|slot| slot.sessions.is_empty()).map(|s| s.child);
+        match child {
+            Some(Some(child)) => {
+                self.hold_slot(child, now);
+                self.end_child(child);
+            }
+            Some(None) => {
+                self.slots.remove(key);
+            }
+            None => {}
+        }
+    }
+
+    /// No new calls; those in flight have a while; then every session hears the farewell.
+    pub(super) fn drain(&mut self, farewell: Farewell, within: Duration, now: Instant) {
+        if self.draining.is_none() {
+            self.timers.set(now + within, Timer::Drain);
+        }
+        self.now = now;
+        self.draining = Some(farewell);
+        let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
+        let slots: Vec<_> = self.slots.keys().cloned().collect();
+        for slot in slots {
+            self.fail_waiting(&slot, &failure);
+        }
+        self.finish_if_drained();
+    }
+
+    /// Whether nothing is in flight any more; then the drain need not wait longer.
+    pub(super) fn finish_if_drained(&mut self) {
+        let owed = self.sessions.values().any(Session::is_owed);
+        if self.draining.is_some() && !owed {
+            self.drain_over();
+        }
+    }
+
+    pub(super) fn drain_over(&mut self) {
+        let Some(farewell) = self.draining.clone() else { return };
+        self.timers.clear_all(|timer| *timer == Timer::Drain);
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.close_session(session, farewell.clone());
+        }
+        let children: Vec<_> =
+            self.children.values().filter(|child| !child.stopping).map(|child| child.id).collect();
+        for child in children {
+            self.end_child(child);
+        }
+        // A child that was asked for and has not come will find nobody.
+        self.children.retain(|_, child| child.alive);
+    }
+
+    /// Whether there is neither session nor child.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.children.is_empty()
+    }
+
+    pub(super) fn log(&mut self, server: &ServerName, text: &str) {
+        self.out.act(Act::Log { server: server.clone(), text: text.to_owned() });
+    }
+}

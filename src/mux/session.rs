@@ -1,0 +1,217 @@
+//! One client session, as the exchange sees it. Data and small questions; the exchange owns it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::outbox::ChildId;
+use crate::config::tenant::{Share, SharedCapability};
+use crate::mcp::envelope;
+use crate::mcp::era::{Era, META_CONTEXT};
+use crate::names::{ServerName, SessionId};
+use crate::wire::{Holder, MuxPlan};
+
+/// The raw bytes of an id or token, exactly as the peer wrote them.
+pub(super) type Raw = Box<[u8]>;
+
+/// How many bytes may wait for a server that is starting.
+const WAITING_BYTES: usize = 1024 * 1024;
+/// How many lines may.
+const WAITING_LINES: usize = 256;
+
+/// Which child a session uses: the key that sessions sharing one have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct SlotKey {
+    pub(super) server: ServerName,
+    pub(super) whose: Whose,
+}
+
+/// Whose child it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Whose {
+    Tenant,
+    User(u32),
+    Session(SessionId),
+}
+
+/// How far a legacy session's handshake has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// Nothing was said.
+    None,
+    /// `initialize` was answered.
+    Done,
+}
+
+/// A request of a server's that a client is to answer.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) child: ChildId,
+    pub(super) raw_id: Raw,
+    /// The server's token for progress on it.
+    pub(super) token: Option<Raw>,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) slot: SlotKey,
+    pub(super) holder: Holder,
+    pub(super) opened: Instant,
+    pub(super) era: Option<Era>,
+    pub(super) greeting: Greeting,
+    /// The `params` of its `initialize`, for the handshake of a child of its own and for injection.
+    pub(super) hello: Option<Box<RawValue>>,
+    pub(super) client: Option<String>,
+    pub(super) capabilities: BTreeSet<SharedCapability>,
+    /// Raw id to the id that the child got.
+    pub(super) in_flight: HashMap<Raw, u64>,
+    /// Lines that wait until the server is ready.
+    pub(super) waiting: VecDeque<Box<[u8]>>,
+    waiting_bytes: usize,
+    /// Requests of the server's that this client is to answer, by the id that it got.
+    pub(super) asks: HashMap<u64, Ask>,
+    next_ask: u64,
+    /// The least severe log level that it wants (rank), where it set one.
+    pub(super) level: Option<u8>,
+    pub(super) subscriptions: BTreeSet<String>,
+    pub(super) calls: u64,
+    /// Its input has ended; it closes when nothing is in flight.
+    pub(super) ended: bool,
+    /// What tenantd adds to each request's `_meta`: `"io.tenantd/context":{...}`.
+    pub(super) context: String,
+}
+
+impl Session {
+    pub(super) fn new(
+        id: SessionId,
+        server: ServerName,
+        share: Share,
+        holder: Holder,
+        plan: &MuxPlan,
+        now: Instant,
+    ) -> Self {
+        let whose = match share {
+            Share::Tenant => Whose::Tenant,
+            Share::User => Whose::User(holder.uid),
+            Share::Session => Whose::Session(id),
+        };
+        Self {
+            id,
+            slot: SlotKey { server, whose },
+            opened: now,
+            era: None,
+            greeting: Greeting::None,
+            hello: None,
+            client: None,
+            capabilities: BTreeSet::new(),
+            in_flight: HashMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            asks: HashMap::new(),
+            next_ask: 0,
+            level: None,
+            subscriptions: BTreeSet::new(),
+            calls: 0,
+            ended: false,
+            context: context(id, &holder, plan),
+            holder,
+        }
+    }
+
+    /// Whether the child is this session's alone.
+    pub(super) fn has_own_child(&self) -> bool {
+        matches!(self.slot.whose, Whose::Session(_))
+    }
+
+    /// Keeps a line until the server is ready; false if there are too many.
+    pub(super) fn wait(&mut self, line: &[u8]) -> bool {
+        let fits = self.waiting.len() < WAITING_LINES
+            && (self.waiting.is_empty() || self.waiting_bytes + line.len() <= WAITING_BYTES);
+        if fits {
+            self.waiting_bytes += line.len();
+            self.waiting.push_back(line.into());
+        }
+        fits
+    }
+
+    /// Takes every line that waited.
+    pub(super) fn take_waiting(&mut self) -> VecDeque<Box<[u8]>> {
+        self.waiting_bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Whether anything is owed to this client.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.in_flight.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Notes a server's request and gives the id that the client gets.
+    pub(super) fn ask(&mut self, ask: Ask) -> u64 {
+        let id = self.next_ask;
+        self.next_ask += 1;
+        self.asks.insert(id, ask);
+        id
+    }
+
+    /// Learns from the `params` of `initialize`.
+    pub(super) fn greet(&mut self, params: &RawValue, info: Option<&RawValue>) {
+        self.era = Some(Era::Legacy);
+        self.hello = Some(params.to_owned());
+        self.learn_client(info);
+    }
+
+    /// Learns what the client calls itself.
+    pub(super) fn learn_client(&mut self, info: Option<&RawValue>) {
+        #[derive(Deserialize)]
+        struct Info {
+            name: String,
+            #[serde(default)]
+            version: String,
+        }
+        if let Some(info) = info.and_then(|info| envelope::members::<Info>(info).ok()) {
+            let text = format!("{} {}", info.name, info.version);
+            self.client = Some(text.trim().chars().take(80).collect());
+        }
+    }
+
+    /// Learns what the client can do.
+    pub(super) fn learn_capabilities(&mut self, capabilities: Option<&RawValue>) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Declared<'a> {
+            #[serde(borrow)]
+            elicitation: Option<&'a RawValue>,
+            #[serde(borrow)]
+            sampling: Option<&'a RawValue>,
+            #[serde(borrow)]
+            roots: Option<&'a RawValue>,
+        }
+        let declared: Declared<'_> =
+            capabilities.and_then(|raw| envelope::members(raw).ok()).unwrap_or_default();
+        let each = [
+            (SharedCapability::Elicitation, declared.elicitation),
+            (SharedCapability::Sampling, declared.sampling),
+            (SharedCapability::Roots, declared.roots),
+        ];
+        self.capabilities =
+            each.into_iter().filter_map(|(key, value)| value.map(|_| key)).collect();
+    }
+}
+
+fn context(id: SessionId, holder: &Holder, plan: &MuxPlan) -> String {
+    let features: serde_json::Map<_, _> =
+        plan.features.iter().map(|(name, on)| (name.clone(), (*on).into())).collect();
+    let context = serde_json::json!({
+        "tenant": plan.tenant,
+        "name": plan.name,
+        "user": holder.user,
+        "permissions": holder.permissions,
+        "features": features,
+        "session": id.to_string(),
+    });
+    format!("\"{META_CONTEXT}\":{context}")
+}

@@ -1,0 +1,144 @@
+//! The keeper: the parent of one server, its witness and its executioner.
+//!
+//! It holds one end of the lifeline; the other end exists in the mux alone. Word `term` asks the server
+//! to end; the lifeline's end, and the server's own end, kill every descendant. As child subreaper it
+//! inherits whatever daemonised, so that nothing slips out below it. It reads nothing that a tenant
+//! wrote but that one word's length, and its last act is to say how the server ended.
+//!
+//! ```text
+//!            word "term": SIGTERM to the server's group
+//!   WATCHING ---------------------------------------> WATCHING
+//!      |  lifeline ends, or the server ends
+//!      v
+//!   KILLING: SIGKILL to every child until there is none --> last word, exit
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SIGCHLD, SIGKILL, SIGTERM, SigSet, kill, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::net::{RecvFlags, SendFlags};
+
+use crate::post;
+use crate::sys;
+use crate::wire::{KEEPER_TERM, LastWord};
+
+/// Children's deaths as a descriptor, from before the fork on: none is missed.
+pub(super) struct Watch(SignalFd);
+
+impl Watch {
+    /// Blocks SIGCHLD and watches for it.
+    pub(super) fn new() -> io::Result<Self> {
+        let mut mask = SigSet::empty();
+        mask.add(SIGCHLD);
+        mask.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
+
+    /// Keeps `server` until it or the lifeline ends; returns when no descendant is left.
+    pub(super) fn keep(self, lifeline: &OwnedFd, server: Pid) {
+        let mut ended = None;
+        while ended.is_none() {
+            match self.wait(lifeline) {
+                Turn::Child => ended = reap(server),
+                Turn::Term => {
+                    // The group may be gone already; its end is seen as a child's death.
+                    let _ = killpg(server, SIGTERM);
+                }
+                Turn::LifelineEnded => break,
+            }
+        }
+        let ended = kill_everything(server).or(ended);
+        if let Some(word) = ended {
+            say(lifeline, &word);
+        }
+    }
+
+    fn wait(&self, lifeline: &OwnedFd) -> Turn {
+        let mut ready = [
+            PollFd::new(lifeline.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Without poll the keeper is blind: end the server rather than leave it unwatched.
+            Err(_) => return Turn::LifelineEnded,
+        }
+        if ready[0].any() == Some(true) { word(lifeline) } else { self.drain() }
+    }
+
+    fn drain(&self) -> Turn {
+        while let Ok(Some(_)) = self.0.read_signal() {}
+        Turn::Child
+    }
+}
+
+enum Turn {
+    Child,
+    Term,
+    LifelineEnded,
+}
+
+fn word(lifeline: &OwnedFd) -> Turn {
+    let mut buffer = [0; 16];
+    match sys::receive_datagram(lifeline, &mut buffer, RecvFlags::DONTWAIT) {
+        Ok(got) if buffer.get(..got.bytes) == Some(KEEPER_TERM) => Turn::Term,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Turn::Child,
+        // End of the lifeline, or a word that nobody should have said.
+        _ => Turn::LifelineEnded,
+    }
+}
+
+/// Buries whoever is dead; says how the server ended if it was among them.
+fn reap(server: Pid) -> Option<LastWord> {
+    let mut ended = None;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == server => {
+                ended = Some(LastWord::Exited { code });
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => {
+                ended = Some(LastWord::Signalled { signal: signal.as_str().to_owned() });
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Kills children until there are none: each death hands its own children up to this process.
+fn kill_everything(server: Pid) -> Option<LastWord> {
+    let mut ended = None;
+    loop {
+        for child in children() {
+            let _ = kill(child, SIGKILL);
+        }
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == server => {
+                ended = Some(LastWord::Exited { code });
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => {
+                ended = Some(LastWord::Signalled { signal: signal.as_str().to_owned() });
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return ended,
+        }
+    }
+}
+
+/// This process's children (proc(5), /proc/PID/task/TID/children); it has one thread.
+fn children() -> Vec<Pid> {
+    let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// The keeper's last word; the mux may be gone, then nobody waits for it.
+pub(super) fn say(lifeline: &OwnedFd, word: &LastWord) {
+    let _ = post::send(lifeline, word, &[], SendFlags::DONTWAIT);
+}

@@ -1,0 +1,231 @@
+//! A supervisor of a test's own: a temporary home, the real binary, and nothing left when it is dropped.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+
+use super::processes::{Held, descendants, left_after, working_below};
+use super::session::{DEADLINE, Session, readable};
+use super::tenantd;
+
+/// How long everything that a supervisor started may outlive its SIGTERM.
+const GONE: Duration = Duration::from_secs(5);
+
+/// The user that user-mode tests belong to when the tests run as root (`tests/run` makes it).
+fn test_user() -> Option<User> {
+    let name = std::env::var("TENANTD_TEST_USER").ok().filter(|_| geteuid().is_root())?;
+    let user = User::from_name(&name).expect("passwd");
+    Some(user.unwrap_or_else(|| panic!("there is no user {name}")))
+}
+
+/// Makes a command run as that user.
+pub(crate) fn as_test_user(command: &mut Command) -> &mut Command {
+    if let Some(user) = test_user() {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command
+}
+
+/// A directory for everything, with the configuration that a test writes.
+pub(crate) struct Home {
+    root: tempfile::TempDir,
+}
+
+impl Home {
+    /// An empty home, 0700, owned by who will run the supervisor. Directly below /tmp, because a
+    /// socket's path has 107 bytes at most.
+    pub(crate) fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
+        let home = Self { root };
+        home.own(home.path());
+        home.directory("config/tenants.d");
+        home
+    }
+
+    /// Its path: `TENANTD_HOME`.
+    pub(crate) fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Makes a directory in it, with its parents.
+    pub(crate) fn directory(&self, below: &str) -> PathBuf {
+        let mut path = self.path().to_owned();
+        for part in Path::new(below) {
+            path.push(part);
+            if !path.exists() {
+                fs::create_dir(&path).expect("made");
+                fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("chmod");
+                self.own(&path);
+            }
+        }
+        path
+    }
+
+    /// Writes a file in it.
+    pub(crate) fn file(&self, below: &str, text: &str) -> PathBuf {
+        let path = self.path().join(below);
+        fs::write(&path, text).expect("written");
+        self.own(&path);
+        path
+    }
+
+    /// Writes a tenant's file.
+    pub(crate) fn tenant(&self, id: &str, text: &str) -> &Self {
+        self.file(&format!("config/tenants.d/{id}.toml"), text);
+        self
+    }
+
+    /// Writes `tenantd.toml`.
+    pub(crate) fn settings(&self, text: &str) -> &Self {
+        self.file("config/tenantd.toml", text);
+        self
+    }
+
+    /// The tenant's data directory.
+    pub(crate) fn data(&self, tenant: &str) -> PathBuf {
+        self.path().join("state/tenants").join(tenant).join("data")
+    }
+
+    fn own(&self, path: &Path) {
+        if let Some(user) = test_user() {
+            let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
+        }
+    }
+
+    /// The binary under test, at home here.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(tenantd());
+        command.args(arguments).env("TENANTD_HOME", self.path()).current_dir("/");
+        as_test_user(&mut command);
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).stdin(Stdio::null()).output().expect("started")
+    }
+
+    /// Opens a session through `tenantd connect`.
+    pub(crate) fn connect(&self, target: &str) -> Session {
+        Session::spawn(self.command(&["connect", target]))
+    }
+
+    /// Starts a supervisor and waits until it says that it is ready.
+    pub(crate) fn start(&self) -> Supervisor<'_> {
+        self.start_with(&[])
+    }
+
+    /// As [`Home::start`], with further arguments of `serve`.
+    pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
+        let path = self.path().join("notify");
+        let notify = UnixDatagram::bind(&path).expect("bound");
+        self.own(&path);
+        let log = self.file("serve.log", "");
+        let stderr = fs::File::options().append(true).open(&log).expect("a log");
+        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
+        command.args(arguments).env("NOTIFY_SOCKET", &path);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let mut supervisor =
+            Supervisor { home: self, child: child.expect("started"), notify, stopped: false };
+        supervisor.until_told("READY=1");
+        supervisor
+    }
+}
+
+/// A running supervisor; dropping it stops it and looks for what it left behind.
+pub(crate) struct Supervisor<'a> {
+    home: &'a Home,
+    child: Child,
+    notify: UnixDatagram,
+    stopped: bool,
+}
+
+impl Supervisor<'_> {
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Opens a session through `tenantd connect`.
+    pub(crate) fn connect(&self, target: &str) -> Session {
+        self.home.connect(target)
+    }
+
+    /// Waits for a line of sd_notify(3).
+    pub(crate) fn until_told(&mut self, wanted: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut buffer = [0; 4096];
+        loop {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.stopped = true;
+                panic!("the supervisor ended ({status}) before {wanted}: {}", self.log());
+            }
+            // Short turns, so that the end of the supervisor is noticed as well.
+            let turn = deadline.min(Instant::now() + Duration::from_millis(200));
+            if readable(&self.notify, turn) {
+                let count = self.notify.recv(&mut buffer).expect("a datagram");
+                if String::from_utf8_lossy(&buffer[..count]).lines().any(|line| line == wanted) {
+                    return;
+                }
+            } else {
+                assert!(Instant::now() < deadline, "no {wanted}: {}", self.log());
+            }
+        }
+    }
+
+    /// What it wrote to stderr.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.path().join("serve.log")).unwrap_or_default()
+    }
+
+    /// Every process that descends from it.
+    pub(crate) fn descendants(&self) -> Vec<Held> {
+        descendants(self.pid())
+    }
+
+    /// Ends it by SIGTERM. Fails if anything that it started still lives five seconds later.
+    pub(crate) fn stop(mut self) {
+        let left = self.end();
+        assert!(left.is_empty(), "left behind: {left:?}; {}", self.log());
+    }
+
+    fn end(&mut self) -> Vec<String> {
+        self.stopped = true;
+        let mut held = self.descendants();
+        held.extend(Held::of(self.pid()));
+        let pid = Pid::from_raw(i32::try_from(self.pid()).expect("a pid"));
+        let _ = kill(pid, Signal::SIGTERM);
+        let mut left = left_after(held, GONE);
+        let _ = self.child.wait();
+        left.extend(left_after(servers_below(self.home.path()), Duration::ZERO));
+        left
+    }
+}
+
+/// Servers of this home that are still there. Sessions may outlive their supervisor for a moment and
+/// name the home in their environment: they are not meant.
+fn servers_below(root: &Path) -> Vec<Held> {
+    working_below(&root.join("state"))
+}
+
+impl Drop for Supervisor<'_> {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let left = self.end();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind: {left:?}; {}", self.log());
+        } else {
+            eprintln!("the supervisor's log:\n{}", self.log());
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the tests of the whole program share: raw sessions, test children, a supervisor of one's own.
+//!
+//! Real parts only: the real binary, real processes, real files. Nothing here waits by sleeping.
+
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
+
+mod home;
+mod packages;
+mod processes;
+mod session;
+mod side_by_side;
+mod tenants;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub(crate) use home::{Home, Supervisor, as_test_user};
+pub(crate) use packages::Packages;
+pub(crate) use processes::{Held, descendants, left_after, working_below};
+pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
+pub(crate) use side_by_side::{SideBySide, at_home, connect, output};
+pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
+
+/// The binary under test.
+pub(crate) fn tenantd() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tenantd"))
+}
+
+/// A test child of `tests/servers`, built by cargo as an example beside the binary under test.
+pub(crate) fn child(name: &str) -> PathBuf {
+    let path = tenantd().parent().expect("a directory").join("examples").join(name);
+    assert!(path.exists(), "{} is not built (cargo build --examples)", path.display());
+    path
+}
+
+/// A command for the built-in documents server on `data`, without tenantd between.
+pub(crate) fn documents(data: &Path) -> Command {
+    let mut command = Command::new(tenantd());
+    command.args(["builtin", "documents"]).env("TENANTD_DATA_DIR", data);
+    command
+}
