@@ -17,6 +17,11 @@ use super::source::{Source, Sources};
 /// A table with addresses.
 pub(super) type Table<'a> = Spanned<DeTable<'a>>;
 
+/// A table without entries.
+pub(super) fn empty<'a>() -> Table<'a> {
+    Spanned::new(0..0, DeTable::new())
+}
+
 /// Parses a source; what is not TOML goes to the report, what could be read is returned.
 pub(super) fn parse<'a>(
     source: &'a Source,

@@ -20,6 +20,7 @@ pub(super) struct Report {
     lost: BTreeSet<String>,
     broken: Vec<Range<usize>>,
     more: bool,
+    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -73,9 +74,15 @@ impl Report {
         what: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        if self.broken.is_empty() && !self.is_lost(path) {
+        if self.broken.is_empty() && !self.doubtful && !self.is_lost(path) {
             self.add(span, what, cure);
         }
+    }
+
+    /// Notes that something under the file is not there as it should be: what seems to be missing may
+    /// be missing for that reason.
+    pub(super) fn doubt(&mut self) {
+        self.doubtful = true;
     }
 
     /// Notes that the value at `path` was wrong and is no longer there.
