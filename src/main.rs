@@ -1,17 +1,19 @@
 //! The door: one role per process, chosen before anything else exists.
+//!
+//! The stage forks and the shim stays small, so neither may meet a runtime or the command line's parser.
 
 use std::process::ExitCode;
 
+use tenantd::{cli, mux, sandbox};
+
 fn main() -> ExitCode {
-    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    if arguments == ["builtin", "documents"] {
-        return match tenantd::builtin::documents::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("tenantd: {error}");
-                ExitCode::FAILURE
-            }
-        };
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next();
+    match first.as_ref().and_then(|first| first.to_str()) {
+        Some("--role=mux") => mux::main(),
+        Some("--role=stage") => sandbox::stage::main(),
+        Some("--role=launch") => cli::connect::launch_main(),
+        Some("connect") => cli::connect::main(arguments).unwrap_or_else(cli::main),
+        _ => cli::main(),
     }
-    ExitCode::from(64)
 }

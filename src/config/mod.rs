@@ -1,3 +1,37 @@
 //! Configuration: written, then meant.
+//!
+//! `tenantd.toml`, `templates.d/*.toml` and `tenants.d/*.toml` are read here and nowhere else. Each file
+//! becomes a table whose values know where they were written; defaults, template and file are merged
+//! key by key; what results is read into the types of `written`, and these are turned into what was
+//! meant: [`tenant::Tenant`] and [`tenant::Settings`]. Nothing stops at the first mistake: every
+//! [`Problem`] of every file is found in one pass, with its line, its column and its cure.
+//!
+//! ```text
+//! source (bytes) -> layer (tables with places) -> merged -> written (typed) -> meant (checked) -> Tenant
+//!                        \__ problems ______________\________ problems ______________/
+//! ```
+//!
+//! This room reads files and looks whether commands exist. It starts nothing and writes nothing.
 
+pub mod expand;
+pub mod load;
+pub mod schema;
 pub mod tenant;
+
+mod command;
+mod digest;
+mod enforced;
+mod explain;
+mod host;
+mod layer;
+mod meant;
+mod patterns;
+mod problem;
+mod report;
+mod scalar;
+mod source;
+mod territory;
+mod written;
+
+pub use load::{Loaded, load};
+pub use problem::Problem;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{ServerName, TenantId};
@@ -55,8 +56,9 @@ pub enum Status {
 }
 
 /// How many children a server has: `share`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum Share {
     /// One child for the tenant.
     Tenant,
@@ -67,8 +69,9 @@ pub enum Share {
 }
 
 /// When a server starts: `start`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum Start {
     /// With its first request.
     OnDemand,
@@ -77,8 +80,11 @@ pub enum Start {
 }
 
 /// What a shared legacy server may ask its clients for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum SharedCapability {
     /// `elicitation/create`
     Elicitation,
@@ -89,7 +95,7 @@ pub enum SharedCapability {
 }
 
 /// One server of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Server {
     /// Its name; `main` for `[server]`.
     pub name: ServerName,
@@ -122,7 +128,7 @@ pub struct Server {
 }
 
 /// `[sandbox]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sandbox {
     /// What it may reach.
     pub network: Network,
@@ -141,7 +147,7 @@ pub struct Sandbox {
 }
 
 /// `sandbox.network`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Network {
     /// An empty namespace.
     None,
@@ -152,7 +158,7 @@ pub enum Network {
 }
 
 /// One entry of a network allowlist.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Destination {
     /// An exact host name or address, or `*.` and a suffix.
     pub host: String,
@@ -161,8 +167,11 @@ pub struct Destination {
 }
 
 /// A layer of the sandbox that can be required.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
 pub enum Layer {
     /// User, mount, pid, net, ipc, uts and cgroup namespaces.
     Namespaces,
@@ -187,7 +196,7 @@ impl Layer {
 }
 
 /// `[quota]`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Quota {
     /// Requests in a minute.
     pub requests_per_minute: Limit<u32>,
@@ -216,7 +225,7 @@ pub struct Quota {
 }
 
 /// `[[grant]]`: who may use the tenant, and what of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Grant {
     /// User names, or uids in digits.
     pub users: Vec<String>,
@@ -235,7 +244,7 @@ pub struct Grant {
 }
 
 /// Patterns that allow and deny; deny wins.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Patterns {
     /// Allowed; `None` is all, an empty list is none.
     pub allow: Option<Vec<String>>,
@@ -244,7 +253,7 @@ pub struct Patterns {
 }
 
 /// `[tools]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Tools {
     /// Allowed and denied for everyone.
     pub patterns: Patterns,
@@ -255,7 +264,7 @@ pub struct Tools {
 }
 
 /// `scope` of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Scope {
     /// One value for the tenant.
     Tenant,
@@ -264,7 +273,7 @@ pub enum Scope {
 }
 
 /// How a credential reaches the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Delivery {
     /// As this environment variable.
     Env(String),
@@ -282,7 +291,7 @@ pub enum Delivery {
 }
 
 /// `[[credential]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Credential {
     /// Its name in the keyring.
     pub name: String,
@@ -295,7 +304,7 @@ pub struct Credential {
 }
 
 /// One tenant, checked and complete.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tenant {
     /// The stem of its file.
     pub id: TenantId,

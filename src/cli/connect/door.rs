@@ -1,0 +1,231 @@
+//! A client's side of the session door: which supervisor to ask, and asking it.
+//!
+//! The user supervisor first, then the system one; the user's is started where nothing listens and its
+//! `tenants.d` holds the tenant.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+
+use super::launch;
+use crate::names::{ServerName, SessionId, Target, TenantId};
+use crate::paths::{HOME_VARIABLE, Layout, LayoutError, Mode};
+use crate::post::{self, PostError};
+use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
+
+/// How long the supervisor may take to answer: it may have to start a mux.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Which supervisor is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The user's, then the system's.
+    #[default]
+    Any,
+    /// The user's only.
+    User,
+    /// The system's only.
+    System,
+}
+
+/// An open session: its mux has the other ends.
+#[derive(Debug)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The server.
+    pub server: ServerName,
+    /// Ends with the session; carries one [`crate::wire::Farewell`] line before.
+    pub lifeline: OwnedFd,
+}
+
+/// Opens a session for `target` (`TENANT[/SERVER]`, or the only one) on these descriptors, which stay
+/// the caller's to close.
+///
+/// # Errors
+/// A [`Refusal`] to be shown as it is.
+pub fn open(
+    choice: Choice,
+    target: Option<&str>,
+    strict: bool,
+    stdin: BorrowedFd<'_>,
+    stdout: BorrowedFd<'_>,
+) -> Result<Session, Refusal> {
+    let asking = Asking { target, strict, stdin, stdout };
+    let mut refused = None;
+    for mode in modes(choice) {
+        let layout = Layout::of(*mode).map_err(|error| no_layout(&error))?;
+        match asking.ask(&layout) {
+            Ok(session) => return Ok(session),
+            // This one does not know the tenant; another may.
+            Err(refusal) if refusal.elsewhere => {
+                refused.get_or_insert(refusal);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+    }
+    Err(refused.unwrap_or_else(|| nobody(target)))
+}
+
+fn modes(choice: Choice) -> &'static [Mode] {
+    let rooted = std::env::var_os(HOME_VARIABLE).is_some_and(|home| !home.is_empty());
+    match choice {
+        // One root has one supervisor.
+        Choice::Any if rooted => &[Mode::User],
+        Choice::Any => &[Mode::User, Mode::System],
+        Choice::User => &[Mode::User],
+        Choice::System => &[Mode::System],
+    }
+}
+
+struct Asking<'a> {
+    target: Option<&'a str>,
+    strict: bool,
+    stdin: BorrowedFd<'a>,
+    stdout: BorrowedFd<'a>,
+}
+
+impl Asking<'_> {
+    fn ask(&self, layout: &Layout) -> Result<Session, Refusal> {
+        let socket = self.connect(layout)?;
+        let (theirs, ours) = std::os::unix::net::UnixStream::pair()
+            .map_err(|error| unavailable(format!("cannot make a socket pair: {error}")))?;
+        let request = Request::Open { target: self.target.map(str::to_owned), strict: self.strict };
+        let descriptors = [self.stdin, self.stdout, theirs.as_fd()];
+        let answer = exchange(&socket, &request, &descriptors)
+            .map_err(|error| unavailable(format!("the supervisor did not answer: {error}")))?;
+        match answer {
+            Answer::Open { session, tenant, server } => {
+                Ok(Session { id: session, tenant, server, lifeline: ours.into() })
+            }
+            Answer::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    fn connect(&self, layout: &Layout) -> Result<OwnedFd, Refusal> {
+        let path = layout.session_socket();
+        match layout.mode {
+            Mode::User => {
+                trust(&layout.runtime)?;
+                match connect(&path) {
+                    Ok(socket) => Ok(socket),
+                    Err(error) if is_nobody(&error) => self.start(layout),
+                    Err(error) => Err(cannot_reach(&path, &error)),
+                }
+            }
+            Mode::System => connect(&path).map_err(|error| match is_nobody(&error) {
+                true if layout.tenants().is_dir() => unavailable(
+                    "the system service does not listen (systemctl start tenantd.socket)"
+                        .to_owned(),
+                ),
+                true => nobody(self.target),
+                false => cannot_reach(&path, &error),
+            }),
+        }
+    }
+
+    /// Starts the user supervisor, if it would know the tenant.
+    fn start(&self, layout: &Layout) -> Result<OwnedFd, Refusal> {
+        if !holds(layout, self.target) {
+            let mut refusal = nobody(self.target);
+            if let Some(tenant) = self.target {
+                let file = layout.tenants().join(format!("{}.toml", tenant_of(tenant)));
+                refusal.message =
+                    format!("no tenant \"{}\" (write {})", tenant_of(tenant), file.display());
+            }
+            return Err(refusal);
+        }
+        launch::user_supervisor(layout, || connect(&layout.session_socket()).ok())
+            .map_err(unavailable)
+    }
+}
+
+/// Whether a user's configuration holds the tenant, or any where none is named.
+fn holds(layout: &Layout, target: Option<&str>) -> bool {
+    match target.and_then(|target| Target::parse(target).ok()?.tenant) {
+        Some(tenant) => layout.tenant_file(&tenant).exists(),
+        None => std::fs::read_dir(layout.tenants()).is_ok_and(|mut files| {
+            files.any(|file| {
+                file.is_ok_and(|file| file.path().extension().is_some_and(|e| e == "toml"))
+            })
+        }),
+    }
+}
+
+fn tenant_of(target: &str) -> &str {
+    target.split_once('/').map_or(target, |(tenant, _)| tenant)
+}
+
+fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+fn exchange(
+    socket: &OwnedFd,
+    request: &Request,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<Answer, PostError> {
+    let sent = post::send(socket, request, descriptors, SendFlags::empty());
+    // A supervisor that refuses at the door may have closed it before it read: its answer is there.
+    let mut buffer = [0; DOOR_DATAGRAM];
+    let answer = post::receive(socket, &mut buffer, RecvFlags::empty());
+    sent.and(answer.map(|(answer, _)| answer))
+}
+
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// A directory of sockets is believed only if nobody else could have put them there.
+fn trust(runtime: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = runtime.symlink_metadata() else { return Ok(()) };
+    let uid = nix::unistd::getuid().as_raw();
+    if meta.is_dir() && (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    let runtime = runtime.display();
+    Err(unavailable(format!(
+        "{runtime} is not a directory of yours that only you can write (remove it, or chmod 0700)"
+    )))
+}
+
+fn no_layout(error: &LayoutError) -> Refusal {
+    Refusal { message: error.to_string(), code: 78, reason: "layout".into(), elsewhere: false }
+}
+
+fn nobody(target: Option<&str>) -> Refusal {
+    let message = match target.map(tenant_of) {
+        Some(tenant) => format!(
+            "no tenant \"{tenant}\" (write ~/.config/tenantd/tenants.d/{tenant}.toml, or install the \
+             system service)"
+        ),
+        None => {
+            "no tenant is configured (write one file in ~/.config/tenantd/tenants.d)".to_owned()
+        }
+    };
+    Refusal { message, code: 78, reason: "no-tenant".into(), elsewhere: true }
+}
+
+fn unavailable(message: String) -> Refusal {
+    Refusal { message, code: 69, reason: "unavailable".into(), elsewhere: false }
+}
+
+fn cannot_reach(path: &Path, error: &io::Error) -> Refusal {
+    unavailable(format!("cannot reach {}: {error}", path.display()))
+}

@@ -1,0 +1,155 @@
+//! Starting the user supervisor for the first client, so that it survives that client.
+//!
+//! Through the user manager where there is one (its socket unit, else a transient unit); else a
+//! launcher process makes a session of its own, starts the supervisor with a clean environment and
+//! stays only until the door answers: then the supervisor has no tie to the client's process tree.
+//! Two clients at once may start two; the lock lets one live, and both clients find it.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::paths::{HOME_VARIABLE, Layout, RUNTIME_VARIABLE};
+
+/// How long a supervisor may take to listen.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long between two looks at its socket.
+const LOOK: Duration = Duration::from_millis(5);
+/// The hidden role of the launcher.
+const ROLE: &str = "--role=launch";
+
+/// Starts the user supervisor and waits until `connect` finds it.
+///
+/// # Errors
+/// One line that says what went wrong and where to look.
+pub(super) fn user_supervisor<T>(
+    layout: &Layout,
+    connect: impl Fn() -> Option<T>,
+) -> Result<T, String> {
+    let started = if overridden() { None } else { by_user_manager() };
+    if started.is_some()
+        && let Some(found) = wait_for(&connect, || false)
+    {
+        return Ok(found);
+    }
+    let log = start_log(layout).map_err(|error| {
+        format!("cannot write the supervisor's log below {}: {error}", layout.log.display())
+    })?;
+    let mut launcher =
+        spawn_launcher(&log).map_err(|error| format!("cannot start the supervisor: {error}"))?;
+    let found = wait_for(&connect, || launcher.try_wait().is_ok_and(|ended| ended.is_some()));
+    // The end of its stdin lets the launcher go.
+    drop(launcher.stdin.take());
+    let _ = launcher.wait();
+    found.ok_or_else(|| did_not_start(&log))
+}
+
+fn overridden() -> bool {
+    [HOME_VARIABLE, RUNTIME_VARIABLE]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn by_user_manager() -> Option<()> {
+    let run = PathBuf::from(format!("/run/user/{}", nix::unistd::getuid()));
+    if !run.join("systemd/private").exists() {
+        return None;
+    }
+    let manager = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).env_clear().env("XDG_RUNTIME_DIR", &run);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+        command.status().is_ok_and(|status| status.success()).then_some(())
+    };
+    manager("systemctl", &["--user", "start", "tenantd.socket"]).or_else(|| {
+        let own = std::env::current_exe().ok()?;
+        let own = own.to_str()?;
+        let unit =
+            ["--user", "--quiet", "--collect", "--unit=tenantd-user", own, "serve", "--user"];
+        manager("systemd-run", &unit)
+    })
+}
+
+fn wait_for<T>(connect: impl Fn() -> Option<T>, mut failed: impl FnMut() -> bool) -> Option<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = connect() {
+            return Some(found);
+        }
+        // The one that lost the race for the lock has failed as well; then another one listens soon.
+        if failed() {
+            let until = Instant::now() + Duration::from_secs(1);
+            while Instant::now() < until {
+                if let Some(found) = connect() {
+                    return Some(found);
+                }
+                std::thread::sleep(LOOK);
+            }
+            return None;
+        }
+        if Instant::now() > until {
+            return None;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn start_log(layout: &Layout) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(&layout.log)?;
+    Ok(layout.log.join("start.log"))
+}
+
+fn spawn_launcher(log: &Path) -> io::Result<Child> {
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    clean(Command::new(std::env::current_exe()?).arg(ROLE))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+}
+
+/// Nothing of the client's environment but the two overrides.
+fn clean(command: &mut Command) -> &mut Command {
+    command.env_clear().current_dir("/").env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    for name in [HOME_VARIABLE, RUNTIME_VARIABLE] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+fn did_not_start(log: &Path) -> String {
+    let mut tail = String::new();
+    if let Ok(mut file) = std::fs::File::open(log) {
+        let _ = file.read_to_string(&mut tail);
+    }
+    let last = tail.lines().next_back().unwrap_or("it said nothing");
+    let last: String = last.chars().take(160).flat_map(char::escape_debug).collect();
+    format!("the user supervisor did not start: {last} (see {})", log.display())
+}
+
+/// The launcher's entry: a session of its own, the supervisor as its child, and an end as soon as the
+/// client lets go or the supervisor fails.
+pub fn main() -> ExitCode {
+    // A launcher that leads its group already is in a session of its own.
+    let _ = nix::unistd::setsid();
+    let Ok(own) = std::env::current_exe() else { return ExitCode::FAILURE };
+    let supervisor = clean(Command::new(own).args(["serve", "--user"]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let Ok(mut supervisor) = supervisor else { return ExitCode::FAILURE };
+    let released = std::thread::spawn(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
+    loop {
+        match supervisor.try_wait() {
+            Ok(None) if !released.is_finished() => std::thread::sleep(LOOK),
+            Ok(None) => return ExitCode::SUCCESS,
+            Ok(Some(_)) | Err(_) => return ExitCode::FAILURE,
+        }
+    }
+}

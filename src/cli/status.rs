@@ -1,0 +1,280 @@
+//! `status`: what runs, for a person; `--json` gives the supervisor's answer as it is.
+//!
+//! What does not hold stands first: a missing layer, a field that nothing enforces, a broken file. Only
+//! then come the tenants. Rendering is a pure function of the answer.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use super::args::Status;
+use super::control::Control;
+use super::failure::DONE;
+use super::print::{self, Paint, age, count, cut, table, word};
+use crate::control::{ChildStatus, ServerStatus, SessionStatus, StatusReply, TenantStatus};
+
+/// The longest warning shown, characters; `--json` has it whole.
+const WARNING: usize = 600;
+/// The most rows of one kind for one tenant; more are counted.
+const ROWS: usize = 200;
+
+/// `tenantd status`
+pub(super) fn run(args: &Status) -> anyhow::Result<u8> {
+    let reply = Control::find(args.which)?.status()?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&reply)?)?;
+    } else {
+        out.write_all(render(&reply, Paint::of_stdout()).as_bytes())?;
+    }
+    Ok(DONE)
+}
+
+/// The whole page.
+pub(super) fn render(reply: &StatusReply, paint: Paint) -> String {
+    let mut page = warnings(reply, paint);
+    let it = &reply.supervisor;
+    let _ = writeln!(
+        page,
+        "tenantd {}, {} mode, pid {}, up {}, configuration {}",
+        word(&it.version),
+        word(&it.mode),
+        it.pid,
+        age(it.uptime_s),
+        cut(&it.config, 200)
+    );
+    if reply.tenants.is_empty() {
+        page.push_str("no tenants that you may see\n");
+    }
+    for tenant in &reply.tenants {
+        page.push('\n');
+        render_tenant(&mut page, tenant, paint);
+    }
+    page
+}
+
+/// What does not hold, one line each; empty where all holds.
+pub(super) fn warnings(reply: &StatusReply, paint: Paint) -> String {
+    let it = &reply.supervisor;
+    let mut lines = String::new();
+    for layer in &it.not_isolated {
+        let _ = writeln!(lines, "{} {}", paint.alarm("NOT ISOLATED:"), cut(layer, WARNING));
+    }
+    for field in &it.not_enforced {
+        let _ = writeln!(lines, "{} {}", paint.notice("not enforced yet:"), cut(field, WARNING));
+    }
+    for problem in &it.problems {
+        let _ = writeln!(lines, "{} {}", paint.alarm("problem:"), cut(problem, WARNING));
+    }
+    if !lines.is_empty() {
+        lines.push('\n');
+    }
+    lines
+}
+
+fn render_tenant(page: &mut String, tenant: &TenantStatus, paint: Paint) {
+    let running = tenant.mux_pid.map_or("not in use".to_owned(), |pid| format!("mux pid {pid}"));
+    let _ = writeln!(
+        page,
+        "{}  {}  {}  {running}  {}  {}",
+        paint.strong(&word(&tenant.id)),
+        word(&tenant.name),
+        tint(paint, &tenant.status),
+        count(i64::try_from(tenant.sessions.len()).unwrap_or(i64::MAX), "session"),
+        count(tenant.calls, "call"),
+    );
+    for problem in &tenant.problems {
+        let _ = writeln!(page, "  {} {}", paint.alarm("problem:"), cut(problem, WARNING));
+    }
+    if !tenant.missing_layers.is_empty() {
+        let missing: Vec<String> = tenant.missing_layers.iter().map(|layer| word(layer)).collect();
+        let _ = writeln!(page, "  {} {}", paint.alarm("layers missing:"), missing.join(", "));
+    }
+    if tenant.refused > 0 || tenant.dropped > 0 {
+        let _ = writeln!(page, "  refused {}, dropped {}", tenant.refused, tenant.dropped);
+    }
+    render_servers(page, &tenant.servers);
+    render_sessions(page, &tenant.sessions);
+}
+
+fn tint(paint: Paint, status: &str) -> String {
+    let shown = word(status);
+    if status == "active" { paint.good(&shown) } else { paint.notice(&shown) }
+}
+
+fn render_servers(page: &mut String, servers: &[ServerStatus]) {
+    let heading =
+        ["SERVER", "STATE", "ERA", "PID", "SESSIONS", "STARTS", "UP", "FOR", "IS", "LAST"];
+    let rows: Vec<_> = servers.iter().flat_map(server_rows).collect();
+    push_table(page, &heading, rows);
+}
+
+fn server_rows(server: &ServerStatus) -> Vec<Vec<String>> {
+    if server.children.is_empty() {
+        let nothing = || "-".to_owned();
+        let mut row = vec![word(&server.name), "idle".to_owned()];
+        row.extend(std::iter::repeat_with(nothing).take(6));
+        row.push(word(&server.command));
+        return vec![row];
+    }
+    server.children.iter().map(|child| child_row(server, child)).collect()
+}
+
+fn child_row(server: &ServerStatus, child: &ChildStatus) -> Vec<String> {
+    let is = child.version.as_deref().unwrap_or(&server.command);
+    vec![
+        word(&server.name),
+        word(&child.state),
+        or_dash(child.era.as_deref()),
+        child.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        child.sessions.to_string(),
+        child.starts.to_string(),
+        age(child.age_s),
+        child.user.as_deref().map_or_else(|| word(&server.share), word),
+        word(is),
+        child.last.as_deref().map(|last| cut(last, 120)).unwrap_or_default(),
+    ]
+}
+
+fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
+    let heading = ["SESSION", "SERVER", "USER", "CLIENT", "ERA", "CALLS", "IN FLIGHT", "UP"];
+    let rows = sessions
+        .iter()
+        .map(|session| {
+            vec![
+                word(&session.id),
+                word(&session.server),
+                word(&session.user),
+                or_dash(session.client.as_deref()),
+                or_dash(session.era.as_deref()),
+                session.calls.to_string(),
+                session.in_flight.to_string(),
+                age(session.age_s),
+            ]
+        })
+        .collect();
+    push_table(page, &heading, rows);
+}
+
+fn push_table(page: &mut String, heading: &[&str], mut rows: Vec<Vec<String>>) {
+    if rows.is_empty() {
+        return;
+    }
+    let more = rows.len().saturating_sub(ROWS);
+    rows.truncate(ROWS);
+    page.push_str(&table(2, heading, &rows));
+    if more > 0 {
+        let _ = writeln!(page, "  and {more} more (--json has all)");
+    }
+}
+
+fn or_dash(text: Option<&str>) -> String {
+    text.map_or_else(|| "-".to_owned(), print::word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::SupervisorStatus;
+
+    fn child(state: &str) -> ChildStatus {
+        ChildStatus {
+            state: state.into(),
+            pid: Some(4242),
+            user: None,
+            era: Some("modern".into()),
+            version: Some("evil\x1b[2J 1.0".into()),
+            sessions: 2,
+            starts: 3,
+            last: Some("killed by SIGKILL".into()),
+            age_s: 61,
+        }
+    }
+
+    fn session(number: usize) -> SessionStatus {
+        SessionStatus {
+            id: format!("s{number}"),
+            server: "main".into(),
+            user: "alice".into(),
+            uid: 1000,
+            client: Some("claude\u{202e}".into()),
+            era: None,
+            in_flight: 1,
+            calls: 7,
+            age_s: 5,
+        }
+    }
+
+    fn reply() -> StatusReply {
+        let server = |name: &str, children| ServerStatus {
+            name: name.into(),
+            command: "/opt/x".into(),
+            share: "tenant".into(),
+            children,
+        };
+        StatusReply {
+            supervisor: SupervisorStatus {
+                version: "0.1.0".into(),
+                mode: "user".into(),
+                pid: 1,
+                uptime_s: 3_700,
+                config: "/c".into(),
+                state: "/s".into(),
+                log: "/l".into(),
+                not_isolated: vec!["seccomp: not built yet".into()],
+                not_enforced: vec!["acme.toml: quota.memory".into()],
+                problems: vec!["tenants.d/x.toml:1:1: broken".into()],
+            },
+            tenants: vec![TenantStatus {
+                id: "acme".into(),
+                name: "Acme Corp".into(),
+                status: "active".into(),
+                data: "/d".into(),
+                digest: String::new(),
+                problems: vec![],
+                layers: vec![],
+                missing_layers: vec!["seccomp".into()],
+                mux_pid: Some(7),
+                servers: vec![server("main", vec![child("running")]), server("git", vec![])],
+                sessions: (0..=ROWS).map(session).collect(),
+                calls: 9,
+                refused: 0,
+                dropped: 0,
+            }],
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_stands_first() {
+        let page = render(&reply(), Paint::plain());
+        let heads: Vec<&str> = page.lines().take(3).collect();
+        assert_eq!(heads[0], "NOT ISOLATED: seccomp: not built yet");
+        assert_eq!(heads[1], "not enforced yet: acme.toml: quota.memory");
+        assert_eq!(heads[2], "problem: tenants.d/x.toml:1:1: broken");
+    }
+
+    #[test]
+    fn a_server_cannot_drive_the_terminal_by_its_name() {
+        let page = render(&reply(), Paint::plain());
+        assert!(!page.contains('\x1b') && !page.contains('\u{202e}'), "{page}");
+        assert!(page.contains("evil\\u{1b}[2J 1.0") && page.contains("4242"), "{page}");
+    }
+
+    #[test]
+    fn a_thousand_sessions_are_counted_not_listed() {
+        let page = render(&reply(), Paint::plain());
+        assert!(page.contains("and 1 more (--json has all)"), "{page}");
+        assert!(page.lines().any(|line| line.starts_with("  git") && line.contains("idle")));
+    }
+
+    #[test]
+    fn nothing_to_show_is_said() {
+        let mut reply = reply();
+        reply.tenants.clear();
+        reply.supervisor.not_isolated.clear();
+        reply.supervisor.not_enforced.clear();
+        reply.supervisor.problems.clear();
+        let page = render(&reply, Paint::plain());
+        assert!(page.starts_with("tenantd 0.1.0, user mode, pid 1, up 1h 1m"), "{page}");
+        assert!(page.ends_with("no tenants that you may see\n"), "{page}");
+    }
+}

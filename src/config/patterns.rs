@@ -1,0 +1,149 @@
+//! The shapes of the small texts in a file: patterns, names of users, environment variables, hosts.
+//!
+//! Pure; each function says whether a text has the shape, the caller says where it stood.
+
+use globset::Glob;
+
+use super::tenant::Destination;
+
+/// The longest pattern, bytes: a glob becomes an automaton.
+const PATTERN_MAX: usize = 512;
+
+/// Why `text` is not a glob pattern.
+pub(super) fn pattern_fault(text: &str) -> Option<String> {
+    if text.is_empty() {
+        return Some("it is empty".to_owned());
+    }
+    if text.len() > PATTERN_MAX {
+        return Some(format!("it is longer than {PATTERN_MAX} bytes"));
+    }
+    Glob::new(text).err().map(|error| error.kind().to_string())
+}
+
+/// Whether `text` can be the name of a user or group, or an id in digits.
+pub(super) fn is_principal(text: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !matches!(c, ':' | ',' | '/');
+    !text.is_empty()
+        && text.len() <= 256
+        && !text.starts_with(['-', '@'])
+        && text.chars().all(plain)
+}
+
+/// Whether `text` can be the name of an environment variable.
+pub(super) fn is_variable(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    matches!(bytes.next(), Some(b'A'..=b'Z' | b'a'..=b'z' | b'_'))
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && text.len() <= 256
+}
+
+/// Whether tenantd itself gives the environment variable `text` its value.
+pub(super) fn is_reserved(text: &str) -> bool {
+    text.starts_with("TENANTD_") || text == "CREDENTIALS_DIRECTORY"
+}
+
+/// Whether `text` is a word of letters, digits and `_ - . :`, beginning with a letter or digit: a
+/// permission, the name of a credential, a file name.
+pub(super) fn is_word(text: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b':');
+    text.len() <= 64
+        && text.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && text.bytes().all(good)
+}
+
+/// Whether `text` can name a feature: it becomes `TENANTD_FEATURE_...` without two becoming one.
+pub(super) fn is_feature(text: &str) -> bool {
+    text.len() <= 64
+        && matches!(text.as_bytes().first(), Some(b'a'..=b'z'))
+        && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
+
+/// Whether `text` is the name of an HTTP header (RFC 9110, token).
+pub(super) fn is_header(text: &str) -> bool {
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(token)
+}
+
+/// A host with its port: `name:port`, `address:port`, `[v6]:port`, `*.suffix:port`.
+pub(super) fn destination(text: &str) -> Option<Destination> {
+    let (host, port) = text.rsplit_once(':')?;
+    let digits = port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|port: &u16| digits && *port > 0)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host = match bare {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+        None if is_host(host.strip_prefix("*.").unwrap_or(host)) => host.to_ascii_lowercase(),
+        None => return None,
+    };
+    Some(Destination { host, port })
+}
+
+/// Whether `text` is a host name (RFC 1123) or an IPv4 address.
+pub(super) fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // Digits and dots alone must be an address: "10.0.0" is neither a name nor one.
+    let numeric = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if numeric {
+        return text.parse::<std::net::Ipv4Addr>().is_ok();
+    }
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_a_host_and_a_port() {
+        let of = |text| destination(text).map(|d| (d.host, d.port));
+        assert_eq!(of("API.github.com:443"), Some(("api.github.com".into(), 443)));
+        assert_eq!(of("*.example.com:443"), Some(("*.example.com".into(), 443)));
+        assert_eq!(of("10.0.0.1:5432"), Some(("10.0.0.1".into(), 5432)));
+        assert_eq!(of("[::1]:80"), Some(("::1".into(), 80)));
+        for bad in [
+            "",
+            ":",
+            "a",
+            "a:",
+            ":1",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "*:443",
+            "*.:443",
+            "a.*.b:1",
+            "::1:80",
+            "10.0.0:1",
+            "[x]:1",
+            "a b:1",
+            "http://a:1",
+            "-a:1",
+            "a..b:1",
+        ] {
+            assert_eq!(of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn small_texts_have_their_shapes() {
+        assert!(is_principal("alice") && is_principal("1000") && is_principal("DOM\\alice.b@x"));
+        assert!(!is_principal("") && !is_principal("a b") && !is_principal("@staff"));
+        assert!(
+            is_variable("LOG_LEVEL")
+                && !is_variable("1A")
+                && !is_variable("A=B")
+                && !is_variable("")
+        );
+        assert!(is_reserved("TENANTD_X") && !is_reserved("LOG"));
+        assert!(is_feature("beta_search") && !is_feature("Beta") && !is_feature("beta-search"));
+        assert!(is_word("github-token") && !is_word(".hidden") && !is_word("a/b"));
+        assert!(is_header("X-Api-Key") && !is_header("X Api"));
+        assert_eq!(pattern_fault("export_*"), None);
+        assert!(pattern_fault("[").is_some() && pattern_fault("").is_some());
+    }
+}
