@@ -18,8 +18,10 @@ pub mod load;
 pub mod schema;
 pub mod tenant;
 
+mod base;
 mod command;
 mod digest;
+mod draft;
 mod enforced;
 mod explain;
 mod host;
