@@ -4,11 +4,14 @@
 
 mod support;
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Output, Stdio};
+use std::time::Instant;
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde_json::{Value, json};
-use support::{Home, documents_tenant, puppet_tenant, tenant, tenantd};
+use support::{DEADLINE, Era, Home, documents_tenant, puppet_tenant, readable, tenant, tenantd};
 
 /// What a command did.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,8 +120,8 @@ fn status_heads_with_what_does_not_hold_and_shows_sessions_and_servers() {
     let home = Home::new();
     home.tenant("acme", &documents_tenant());
     let supervisor = home.start();
-    let session = supervisor.connect("acme");
-    home.says(&["call", "acme", "echo", r#"{"text":"hi"}"#]);
+    let mut session = supervisor.connect("acme");
+    session.open(Era::Modern);
     let page = home.says(&["status"]);
     assert!(page.starts_with("NOT ISOLATED: "), "{page}");
     assert!(!page.contains('\x1b'), "colours without a terminal: {page}");
@@ -190,16 +193,19 @@ fn what_a_server_writes_to_stderr_is_followed_line_by_line() {
 /// The first lines of the tenant's log, as `logs -f` shows them.
 fn first_log_lines(home: &Home, count: usize) -> Vec<String> {
     let directory = home.path().join("log/tenants/acme");
-    let watch = nix::sys::inotify::Inotify::init(nix::sys::inotify::InitFlags::empty());
-    let watch = watch.expect("inotify");
-    let all = nix::sys::inotify::AddWatchFlags::IN_CREATE;
+    let watch = Inotify::init(InitFlags::empty()).expect("inotify");
+    let deadline = Instant::now() + DEADLINE;
+    let something = || {
+        assert!(readable(&watch, deadline), "no log: {:?}", fs::read_dir(home.path().join("log")));
+        watch.read_events().expect("events");
+    };
     for path in [home.path().join("log"), home.path().join("log/tenants"), directory.clone()] {
-        while watch.add_watch(&path, all).is_err() {
-            watch.read_events().expect("events");
+        while watch.add_watch(&path, AddWatchFlags::IN_CREATE).is_err() {
+            something();
         }
     }
     while !directory.join("servers.log").exists() {
-        watch.read_events().expect("events");
+        something();
     }
     let mut command = home.command(&["logs", "acme", "-f"]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
