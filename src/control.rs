@@ -35,7 +35,7 @@ pub struct SupervisorStatus {
 }
 
 /// One tenant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, introspect::CustomType)]
 pub struct TenantStatus {
     /// Its id.
     pub id: String,

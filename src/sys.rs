@@ -269,6 +269,28 @@ pub fn receive_datagram(
     Ok(Datagram { bytes: got.bytes, descriptors, truncated })
 }
 
+/// What waits in a stream socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peeked {
+    /// How many bytes were copied; 0 is the end of the stream.
+    pub bytes: usize,
+    /// Whether descriptors came with them.
+    pub descriptors: bool,
+}
+
+/// Looks at what waits in a stream socket, without taking it and without waiting. What it copies ends
+/// with the first bytes that descriptors came with, so that receiving as much takes no others. Drops no
+/// last reference to a descriptor, so it cannot block either.
+///
+/// # Errors
+/// As recvmsg(2).
+pub fn peek_stream(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Peeked> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut none = RecvAncillaryBuffer::default();
+    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut none, flags)?;
+    Ok(Peeked { bytes: got.bytes, descriptors: got.flags.contains(ReturnFlags::CTRUNC) })
+}
+
 /// A memfd with `bytes` that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
 ///
 /// # Errors

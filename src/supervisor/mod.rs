@@ -1,30 +1,147 @@
-//! The house: listens, admits, starts, watches, answers.
+//! The supervisor: authenticates, admits, starts and restarts, watches the configuration, answers the
+//! control API. Never sees MCP bytes, secrets or file contents.
+//!
+//! ```text
+//! session.sock -> porter (thread) -> door threads --asks--> house (the loop) --cells--> muxes
+//!                                        \--descriptors, after a yes--------------------^
+//! tenantd.sock -> counter (task) --> one zlink server each --asks--> house
+//! ```
+//!
+//! The [`house::House`] owns all state and runs on one thread; the rest asks it and waits for tickets.
 
+mod api;
+mod cell;
+mod child;
+mod door;
+mod doors;
+mod ground;
+mod hand;
+mod house;
+mod listen;
+mod log;
+mod logs;
+mod message;
+mod notify;
+mod open;
+mod parting;
+mod pause;
+mod plan;
+mod reload;
+mod run;
+mod seats;
+mod socket;
+mod spawn;
+mod status;
+mod stop;
+mod watch;
+
+use std::io;
 use std::time::Duration;
 
-use crate::config::tenant::Limit;
+pub use doors::DoorsError;
+pub use ground::GroundError;
+
+use crate::config::tenant::{Layer, Limit, Settings};
 use crate::paths::Layout;
 
+/// The sandbox layers that this version enforces.
+pub const LAYERS: &[Layer] = &[];
+/// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
+/// hang on a file system or directory server of its own.
+const BLOCKING_THREADS: usize = 32;
+/// Their stack: other people's NSS modules run on it.
+const BLOCKING_STACK: usize = 512 * 1024;
+/// How long an idle one stays.
+const BLOCKING_STAYS: Duration = Duration::from_secs(2);
+/// How long the end waits for threads that hang.
+const BLOCKING_LEAVES: Duration = Duration::from_millis(100);
+
 /// How to serve.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// Where everything lives.
+    /// Where everything is.
     pub layout: Layout,
-    /// Leave after this long without a session.
+    /// Leave when there was no session for so long; without one, as the settings say.
     pub idle_exit: Option<Limit<Duration>>,
-    /// Start tenants whose required layers are missing.
+    /// Serve tenants whose required sandbox layers do not hold.
     pub insecure_unenforced: bool,
 }
 
-/// Why it cannot serve.
+/// Why the supervisor does not run.
 #[derive(Debug, thiserror::Error)]
-#[error("no supervisor yet")]
-pub struct SupervisorError;
+pub enum SupervisorError {
+    /// Directories and lock.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
+    /// Sockets.
+    #[error(transparent)]
+    Doors(#[from] DoorsError),
+    /// The operational log.
+    #[error("cannot write the log in {0}: {1}")]
+    Log(std::path::PathBuf, String),
+    /// The system refused something else.
+    #[error("cannot {deed}: {source}")]
+    System {
+        /// What.
+        deed: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
 
-/// Serves until told to stop.
+fn cannot(deed: &'static str) -> impl FnOnce(io::Error) -> SupervisorError {
+    move |source| SupervisorError::System { deed, source }
+}
+
+/// Serves until it is told to stop, or leaves for want of work.
 ///
 /// # Errors
-/// [`SupervisorError`].
-pub fn serve(_options: Options) -> Result<(), SupervisorError> {
-    Err(SupervisorError)
+/// [`SupervisorError`] if it cannot start.
+pub fn serve(options: Options) -> Result<(), SupervisorError> {
+    crate::sys::become_undumpable()
+        .map_err(cannot("keep other processes from reading this one"))?;
+    nix::sys::prctl::set_child_subreaper(true)
+        .map_err(io::Error::from)
+        .map_err(cannot("become the reaper of what is started"))?;
+    // What must be open to others is opened by name.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    raise_descriptor_limit();
+    std::env::set_current_dir("/").map_err(cannot("change to /"))?;
+    let lock = ground::prepare(&options.layout)?;
+    let doors = doors::Doors::open(&options.layout)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(BLOCKING_STACK)
+        .thread_keep_alive(BLOCKING_STAYS)
+        .build()
+        .map_err(cannot("start the runtime"))?;
+    let tasks = tokio::task::LocalSet::new();
+    let served = tasks.block_on(&runtime, run::run(options, doors));
+    drop(tasks);
+    runtime.shutdown_timeout(BLOCKING_LEAVES);
+    drop(lock);
+    served
+}
+
+/// Every session takes a few descriptors for a moment; the soft limit is for programs that use select.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Without it there are fewer seats before descriptors run out, which the doors survive.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// What holds where `tenantd.toml` was never good: the documented defaults.
+fn fallback() -> Settings {
+    Settings {
+        admins: Vec::new(),
+        uid_range: (1_900_000_000, 1_900_065_535),
+        idle_exit: Limit::At(Duration::from_secs(15 * 60)),
+        orphan_timeout: Duration::from_secs(30),
+        drain: Duration::from_secs(5),
+        log_level: "info".to_owned(),
+        log_retention: 7,
+        not_enforced: Vec::new(),
+    }
 }

@@ -1,0 +1,187 @@
+//! The control API: our own accept loop, one zlink server for each connection, and the service itself.
+//!
+//! A handler knows who asks and nothing else: it posts its question to the loop and awaits a ticket.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use tokio::sync::oneshot;
+use zlink::{ReadyListener, Server};
+
+use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
+use super::parting::Parting;
+use super::seats::{Ledger, Room, Seat};
+use super::socket::Bounded;
+use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
+use crate::control::{
+    ChildStatus, ControlError, ListReply, ReloadReply, ServerStatus, SessionStatus, StatusReply,
+    SupervisorStatus, TenantLine, TenantReply, TenantStatus,
+};
+use crate::sys;
+
+/// Connections at a time: a person's commands are short.
+const SEATS: Room = Room { each: 16, all: 128 };
+/// How long to wait where there are no descriptors left.
+const BREATH: Duration = Duration::from_millis(100);
+/// How long a handler waits for the loop; a stop waits for a whole drain.
+const TICKET: Duration = Duration::from_secs(60);
+
+/// What the accept loop needs.
+pub(super) struct Counter {
+    pub(super) house: Handle,
+    pub(super) directory: Directory,
+    pub(super) nobodies: Arc<Mutex<Nobodies>>,
+    pub(super) parting: Parting,
+}
+
+impl Counter {
+    /// Accepts until it is aborted.
+    pub(super) async fn run(self, listener: OwnedFd) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        // Connections inherit it; where the kernel cannot, the socket type looks for itself.
+        sys::refuse_descriptors(&listener);
+        let listener = sys::watch(listener)?;
+        let (seats, mut spare) = (Ledger::new(SEATS), spare());
+        loop {
+            let mut ready = listener.readable().await?;
+            match ready.try_io(|listener| Ok(accept(listener.get_ref())?)) {
+                Ok(Ok(connection)) => self.receive(connection, &seats),
+                Ok(Err(error)) if is_shortage(&error) => {
+                    tracing::warn!("no descriptor left: the control door turns a connection away");
+                    drop(spare.take());
+                    if let Ok(connection) = accept(listener.get_ref()) {
+                        self.turn_away(connection);
+                    }
+                    tokio::time::sleep(BREATH).await;
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            spare = spare.or_else(self::spare);
+        }
+    }
+
+    fn receive(&self, connection: OwnedFd, seats: &Ledger) {
+        let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
+        let Some(seat) = seats.take(uid) else { return self.turn_away(connection) };
+        let (house, directory) = (self.house.clone(), self.directory.clone());
+        let (nobodies, parting) = (self.nobodies.clone(), self.parting.clone());
+        tokio::task::spawn_local(async move {
+            let nobodies = *nobodies.lock().unwrap_or_else(PoisonError::into_inner);
+            // Names may take long to look up; the connection comes back in any case.
+            let known = tokio::task::spawn_blocking(move || {
+                let who = identify(&connection, &nobodies, &directory);
+                (connection, who.map(|who| (who, directory.ids())))
+            });
+            let Ok((connection, who)) = known.await else { return };
+            match who {
+                Ok((principal, ids)) => {
+                    serve(house, principal, ids, connection, seat, parting).await
+                }
+                Err(error) => {
+                    tracing::warn!("a control connection was refused: {error}");
+                    parting.close(uid, connection);
+                }
+            }
+        });
+    }
+
+    fn turn_away(&self, connection: OwnedFd) {
+        let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
+        self.parting.close(uid, connection);
+    }
+}
+
+fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
+}
+
+fn spare() -> Option<OwnedFd> {
+    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+}
+
+async fn serve(
+    house: Handle,
+    principal: Principal,
+    ids: Arc<Ids>,
+    connection: OwnedFd,
+    seat: Seat,
+    parting: Parting,
+) {
+    let uid = principal.uid;
+    let socket = match Bounded::new(connection, uid, seat, parting) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::warn!(uid, "a control connection failed: {error}"),
+    };
+    let service = Service { house, principal, ids };
+    // How a client's connection ends is the client's business.
+    if let Err(error) = Server::new(ReadyListener::new(socket), service).run().await {
+        tracing::debug!(uid, "a control connection ended: {error}");
+    }
+}
+
+/// The service of one connection.
+struct Service {
+    house: Handle,
+    principal: Principal,
+    ids: Arc<Ids>,
+}
+
+impl Service {
+    async fn ask<T>(&self, what: impl FnOnce(Reply<T>) -> ControlWhat) -> Result<T, ControlError> {
+        let (reply, ticket) = oneshot::channel();
+        let (principal, ids) = (self.principal.clone(), self.ids.clone());
+        let ask = ControlAsk { principal, ids, what: what(reply) };
+        let gone = |_| ControlError::Failed { reason: "the supervisor is stopping".to_owned() };
+        self.house.say(Message::Control(Box::new(ask))).await.map_err(gone)?;
+        let late = || ControlError::Failed { reason: "the supervisor does not answer".to_owned() };
+        let answer = tokio::time::timeout(TICKET, ticket).await.map_err(|_| late())?;
+        answer.map_err(|_| late())?
+    }
+}
+
+#[zlink::service(
+    interface = "io.tenantd.Supervisor",
+    vendor = "tenantd",
+    product = "tenantd",
+    version = env!("CARGO_PKG_VERSION"),
+    url = "https://github.com/tenantd/tenantd",
+    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine]
+)]
+impl Service {
+    async fn status(&self) -> Result<StatusReply, ControlError> {
+        self.ask(ControlWhat::Status).await
+    }
+
+    async fn list_tenants(&self) -> Result<ListReply, ControlError> {
+        self.ask(ControlWhat::List).await
+    }
+
+    async fn get_tenant(&self, tenant: String) -> Result<TenantReply, ControlError> {
+        self.ask(|reply| ControlWhat::Get(tenant, reply)).await
+    }
+
+    async fn reload(&self) -> Result<ReloadReply, ControlError> {
+        self.ask(ControlWhat::Reload).await
+    }
+
+    async fn restart_server(
+        &self,
+        tenant: String,
+        server: Option<String>,
+    ) -> Result<(), ControlError> {
+        self.ask(|reply| ControlWhat::Restart(tenant, server, reply)).await
+    }
+
+    async fn stop(&self) -> Result<(), ControlError> {
+        self.ask(ControlWhat::Stop).await
+    }
+}

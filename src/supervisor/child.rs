@@ -1,0 +1,196 @@
+//! What a server child is started with: its plan, its directories, its pipes.
+//!
+//! [`prepare`] touches file systems that may hang, so it runs on a blocking thread; [`birth`] makes the
+//! descriptors and starts the stage, on the loop. Nothing here is kept.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::spawn::{Binary, Born};
+use crate::config::expand::Values;
+use crate::config::tenant::{Limit, Server, Tenant};
+use crate::paths::Layout;
+use crate::sys;
+use crate::wire::{self, Birth, Holder, StagePlan};
+
+/// Where a server finds programs; nothing of the supervisor's own environment is inherited.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A child that can be started.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    plan: StagePlan,
+    data: OwnedFd,
+}
+
+/// Why directories are not ready.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrepareError {
+    /// A directory cannot be made or opened.
+    #[error(
+        "cannot use the directory {path}: {source} (it must be a real directory that this user can enter)"
+    )]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A path that JSON cannot carry.
+    #[error("{0} is not UTF-8 (rename it)")]
+    NotText(PathBuf),
+}
+
+/// Makes the directories of a child and its plan.
+pub(super) fn prepare(
+    layout: &Layout,
+    owner: &str,
+    tenant: &Tenant,
+    server: &Server,
+    holder: Option<&Holder>,
+) -> Result<Prepared, PrepareError> {
+    let home = layout.tenant_home(&tenant.id);
+    open_private(&home)?;
+    let data_path = data_directory(layout, tenant);
+    let data = open_private(&data_path)?;
+    let user = holder.map_or(owner, |holder| holder.user.as_str());
+    let data_text = text(&data_path)?;
+    let values = Values {
+        tenant: tenant.id.as_str(),
+        name: &tenant.name,
+        data: &data_text,
+        user: Some(user),
+    };
+    let plan = StagePlan {
+        wire: wire::VERSION,
+        command: text(&server.command)?,
+        args: server.args.iter().map(|arg| values.expand(arg)).collect(),
+        env: environment(tenant, server, &text(&home)?, &values, user),
+        data: data_text.clone(),
+        open_files: at(tenant.quota.open_files).map(u64::from),
+        data_bytes: at(tenant.quota.memory),
+    };
+    Ok(Prepared { plan, data })
+}
+
+/// The directory that a tenant's data is in.
+pub(super) fn data_directory(layout: &Layout, tenant: &Tenant) -> PathBuf {
+    tenant.data.clone().unwrap_or_else(|| layout.tenant_data(&tenant.id))
+}
+
+fn at<T>(limit: Limit<T>) -> Option<T> {
+    match limit {
+        Limit::At(most) => Some(most),
+        Limit::Unlimited => None,
+    }
+}
+
+fn text(path: &Path) -> Result<String, PrepareError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| PrepareError::NotText(path.to_owned()))
+}
+
+/// Makes the directory 0700 where there is none and opens it, a link at its end refused.
+fn open_private(path: &Path) -> Result<OwnedFd, PrepareError> {
+    let failed = |source| PrepareError::Directory { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| failed(error.into()))
+}
+
+fn environment(
+    tenant: &Tenant,
+    server: &Server,
+    home: &str,
+    values: &Values<'_>,
+    user: &str,
+) -> BTreeMap<String, String> {
+    let mut env: BTreeMap<String, String> =
+        [("PATH", PATH), ("HOME", home), ("LANG", "C.UTF-8"), ("USER", user), ("LOGNAME", user)]
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+    env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
+    // Ours come last: what a tenant's file says cannot pretend to be another tenant.
+    let ours = [
+        ("TENANTD_TENANT", tenant.id.as_str()),
+        ("TENANTD_TENANT_NAME", tenant.name.as_str()),
+        ("TENANTD_SERVER", server.name.as_str()),
+        ("TENANTD_DATA_DIR", values.data),
+    ];
+    env.extend(ours.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())));
+    env.extend(tenant.features.iter().map(|(name, on)| {
+        let name = name.to_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+        (format!("TENANTD_FEATURE_{name}"), if *on { "1" } else { "0" }.to_owned())
+    }));
+    env
+}
+
+/// A started child, with what the mux gets of it.
+#[derive(Debug)]
+pub(super) struct Delivered {
+    pub(super) born: Born,
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    lifeline: OwnedFd,
+}
+
+impl Delivered {
+    /// In the order of [`wire::ToMux::Started`].
+    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
+        vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]
+    }
+}
+
+/// Starts the stage. The server's ends block, as programs expect; the mux's ends do not.
+pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Result<Delivered> {
+    let plan = sys::sealed_memfd("plan", &serde_json::to_vec(&prepared.plan)?)?;
+    let (stdin, feed) = pipe()?;
+    let (stdout, out) = pipe()?;
+    let (stderr, err) = pipe()?;
+    let (lifeline, leash) = sys::seqpacket_pair()?;
+    for ours in [&feed, &stdout, &stderr, &leash] {
+        rustix::io::ioctl_fionbio(ours, true)?;
+    }
+    let theirs = [
+        plan.as_fd(),
+        stdin.as_fd(),
+        out.as_fd(),
+        err.as_fd(),
+        lifeline.as_fd(),
+        prepared.data.as_fd(),
+    ];
+    let born = binary.start(&Birth::Stage, &theirs, log)?;
+    Ok(Delivered { born, stdin: feed, stdout, stderr, lifeline: leash })
+}
+
+fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::Mode as Way;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn directories_are_made_private_and_links_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::rooted(Way::User, dir.path());
+        let path = layout.state.join("tenants/acme/data");
+        open_private(&path).expect("made");
+        let mode = std::fs::metadata(&path).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        let error = open_private(&link).expect_err("refused").to_string();
+        assert!(error.contains("link") && error.contains("real directory"), "{error}");
+    }
+}

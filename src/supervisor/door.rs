@@ -1,0 +1,177 @@
+//! A door thread: attends one connection of the session door, from its datagram to its answer.
+//!
+//! It reads, checks and passes on what a stranger sent, and closes what is left; the supervisor's loop
+//! only says yes or no. It never decides and never keeps anything.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::hand::Hand;
+use super::message::{Admission, Handle, OpenAsk, Pass};
+use super::parting::Parting;
+use crate::auth::{AuthError, Directory, Nobodies, Principal, identify};
+use crate::names::Target;
+use crate::policy::reason::{NO_PERMISSION, UNAVAILABLE, USAGE, quoted, refusal};
+use crate::sys;
+use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
+
+/// How long a connection may take to say what it wants, and a mux to take it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the supervisor may take: a tenant that drains finishes first (`drain`, 5 s by default).
+const VERDICT: Duration = Duration::from_secs(12);
+
+/// What every door thread needs; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Attendant {
+    pub(super) house: Handle,
+    pub(super) directory: Directory,
+    pub(super) nobodies: Arc<Mutex<Nobodies>>,
+    pub(super) parting: Parting,
+}
+
+impl Attendant {
+    /// Attends one connection. Returns when everything that came with it is closed.
+    pub(super) fn attend(&self, connection: OwnedFd) {
+        let answer = self.answer(&connection).unwrap_or_else(Answer::Refused);
+        let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+        // A client that left needs no answer; the session ends by its lifeline.
+        let _ = sys::send_datagram(&connection, &bytes, &[], SendFlags::DONTWAIT);
+    }
+
+    fn answer(&self, connection: &OwnedFd) -> Result<Answer, Refusal> {
+        let (request, descriptors) = receive(connection)?;
+        let principal = self.who(connection)?;
+        match request {
+            Request::Open { target, strict: _ } => {
+                let hand = Hand::check(descriptors).map_err(|error| bad(&error.to_string()))?;
+                match self.ask(principal, parse(target.as_deref())?, false)? {
+                    Some(pass) => self.pass(pass, &hand),
+                    None => Ok(Answer::Known),
+                }
+            }
+            Request::Ask { .. } if !descriptors.is_empty() => {
+                Err(bad("a question needs no descriptors"))
+            }
+            Request::Ask { target } => {
+                self.ask(principal, parse(target.as_deref())?, true).map(|_| Answer::Known)
+            }
+        }
+    }
+
+    fn who(&self, connection: &OwnedFd) -> Result<Principal, Refusal> {
+        let nobodies = *self.nobodies.lock().unwrap_or_else(PoisonError::into_inner);
+        identify(connection, &nobodies, &self.directory).map_err(|error| {
+            tracing::warn!("a connection was refused: {error}");
+            let word = match error {
+                AuthError::Overflow(_) => "overflow-uid",
+                AuthError::Reserved(_) => "reserved-uid",
+                AuthError::Unknown(_) | AuthError::TooManyGroups(_) => "unknown-peer",
+            };
+            refusal(&error.to_string(), NO_PERMISSION, word, false)
+        })
+    }
+
+    /// Leave to pass the descriptors on; none where it was only a question.
+    fn ask(
+        &self,
+        principal: Principal,
+        target: Target,
+        question: bool,
+    ) -> Result<Option<Pass>, Refusal> {
+        let (reply, verdict) = std::sync::mpsc::sync_channel(1);
+        let ids = self.directory.ids();
+        let deadline = Instant::now() + VERDICT;
+        self.house
+            .open(OpenAsk { principal, ids, target, question, deadline, reply })
+            .map_err(|_| leaving())?;
+        match verdict.recv_timeout(VERDICT) {
+            Ok(Admission::Pass(pass)) => Ok(Some(*pass)),
+            Ok(Admission::Known) => Ok(None),
+            Ok(Admission::Refused(refusal)) => Err(refusal),
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(leaving()),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(unavailable("the tenant is not ready yet (try again)", "not-ready"))
+            }
+        }
+    }
+
+    fn pass(&self, pass: Pass, hand: &Hand) -> Result<Answer, Refusal> {
+        let bytes = serde_json::to_vec(&pass.open)
+            .map_err(|error| unavailable(&error.to_string(), "internal"))?;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let sent = sys::send_datagram(&pass.line, &bytes, &hand.borrow(), SendFlags::DONTWAIT);
+            match sent {
+                Ok(()) => break,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if !ready(&pass.line, PollFlags::OUT, until) {
+                        return Err(unavailable("the tenant is too busy (try again)", "busy"));
+                    }
+                }
+                Err(error) => {
+                    let said = format!("the tenant's process is gone: {error} (try again)");
+                    return Err(unavailable(&said, "gone"));
+                }
+            }
+        }
+        let Pass { tenant, server, session, slip, .. } = pass;
+        slip.sent();
+        Ok(Answer::Open { session, tenant, server })
+    }
+}
+
+/// The one datagram of a connection.
+fn receive(connection: &OwnedFd) -> Result<(Request, Vec<OwnedFd>), Refusal> {
+    if !ready(connection, PollFlags::IN, Instant::now() + PATIENCE) {
+        return Err(bad("nothing was asked within 5 seconds"));
+    }
+    let mut buffer = vec![0; DOOR_DATAGRAM];
+    let got = sys::receive_datagram(connection, &mut buffer, RecvFlags::DONTWAIT)
+        .map_err(|error| bad(&format!("the request could not be received: {error}")))?;
+    if got.truncated {
+        return Err(bad("a request is at most 4096 bytes with 3 descriptors"));
+    }
+    let asked = buffer.get(..got.bytes).unwrap_or_default();
+    let request = serde_json::from_slice(asked).map_err(|error| {
+        bad(&format!("the request is not understood: {}", quoted(&error.to_string())))
+    })?;
+    Ok((request, got.descriptors))
+}
+
+fn parse(target: Option<&str>) -> Result<Target, Refusal> {
+    let target = target.map_or_else(|| Ok(Target::default()), Target::parse);
+    target.map_err(|error| refusal(&error.to_string(), USAGE, "bad-target", false))
+}
+
+fn bad(message: &str) -> Refusal {
+    refusal(message, USAGE, "bad-request", false)
+}
+
+fn unavailable(message: &str, word: &str) -> Refusal {
+    refusal(message, UNAVAILABLE, word, false)
+}
+
+fn leaving() -> Refusal {
+    unavailable("this supervisor is stopping (try again)", "stopping")
+}
+
+/// Waits until `fd` is ready or has failed; `false` after `until`.
+fn ready(fd: &OwnedFd, flags: PollFlags, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(&mut [PollFd::new(fd, flags)], Some(&left)) {
+            Ok(0) => return false,
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The two listening sockets: from systemd by name, else bound here.
+//!
+//! Binding goes through a name beside the real one and a rename, under the lock: a socket file that is
+//! there always has somebody who listens, or is stale and replaced at once.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+
+use crate::paths::{Layout, Mode};
+use crate::sys;
+
+/// Connections that may wait to be accepted: half of what one uid's seats and everybody's come to.
+const BACKLOG: i32 = 128;
+
+/// Why there are no doors.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorsError {
+    /// systemd passed something else.
+    #[error(
+        "systemd passed a socket named {name} that is not {expected} (see the unit tenantd.socket)"
+    )]
+    Passed {
+        /// Its FileDescriptorName.
+        name: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// systemd passed one socket without the other.
+    #[error(
+        "systemd passed only one of the sockets \"session\" and \"control\" (see the unit tenantd.socket)"
+    )]
+    Half,
+    /// A socket cannot be bound.
+    #[error("cannot listen at {path}: {source}")]
+    Bind {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What systemd passed cannot be taken.
+    #[error("cannot take the sockets that systemd passed: {0}")]
+    Taken(#[from] io::Error),
+}
+
+/// The sockets.
+#[derive(Debug)]
+pub(super) struct Doors {
+    pub(super) session: OwnedFd,
+    pub(super) control: OwnedFd,
+    /// What must be removed at the end: nothing of what systemd holds.
+    pub(super) files: SocketFiles,
+}
+
+/// Socket files of our own; their drop removes them. Dropped while the lock is held.
+#[derive(Debug)]
+pub(super) struct SocketFiles(Vec<PathBuf>);
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Doors {
+    /// Takes or binds them. Before any thread exists.
+    pub(super) fn open(layout: &Layout) -> Result<Self, DoorsError> {
+        if let Some(doors) = passed()? {
+            return Ok(doors);
+        }
+        let mode = if layout.mode == Mode::System { 0o666 } else { 0o600 };
+        let (session, control) = (layout.session_socket(), layout.control_socket());
+        let doors = Self {
+            session: bind(&session, SocketType::SEQPACKET, mode)?,
+            control: bind(&control, SocketType::STREAM, mode)?,
+            files: SocketFiles(vec![session, control]),
+        };
+        Ok(doors)
+    }
+}
+
+fn passed() -> Result<Option<Doors>, DoorsError> {
+    let (mut session, mut control) = (None, None);
+    for (fd, name) in sd_notify::listen_fds_with_names()? {
+        let fd = sys::take_listen_fd(fd)?;
+        match name.as_str() {
+            "session" => session = Some(listens(fd, name, SocketType::SEQPACKET)?),
+            "control" => control = Some(listens(fd, name, SocketType::STREAM)?),
+            _ => tracing::warn!("systemd passed a socket named {name}, which means nothing here"),
+        }
+    }
+    match (session, control) {
+        (Some(session), Some(control)) => {
+            Ok(Some(Doors { session, control, files: SocketFiles(Vec::new()) }))
+        }
+        (None, None) => Ok(None),
+        _ => Err(DoorsError::Half),
+    }
+}
+
+fn listens(fd: OwnedFd, name: String, kind: SocketType) -> Result<OwnedFd, DoorsError> {
+    let good = sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&fd) == Ok(kind)
+        && sockopt::socket_acceptconn(&fd) == Ok(true);
+    if good {
+        return Ok(fd);
+    }
+    let expected = if kind == SocketType::STREAM {
+        "a listening unix stream socket (ListenStream=)"
+    } else {
+        "a listening unix packet socket (ListenSequentialPacket=)"
+    };
+    Err(DoorsError::Passed { name, expected })
+}
+
+fn bind(path: &Path, kind: SocketType, mode: u32) -> Result<OwnedFd, DoorsError> {
+    let bound = try_bind(path, kind, mode);
+    bound.map_err(|source| DoorsError::Bind { path: path.to_owned(), source })
+}
+
+fn try_bind(path: &Path, kind: SocketType, mode: u32) -> io::Result<OwnedFd> {
+    let beside = path.with_extension("new");
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&beside)?)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    std::fs::rename(&beside, path)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_ours_are_removed_at_the_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::rooted(Mode::User, dir.path());
+        std::fs::create_dir(&layout.runtime).expect("made");
+        std::fs::write(layout.control_socket(), "stale").expect("written");
+        let doors = Doors::open(&layout).expect("open");
+        std::os::unix::net::UnixStream::connect(layout.control_socket()).expect("connected");
+        let mode = std::fs::metadata(layout.session_socket()).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(doors);
+        assert!(!layout.control_socket().exists() && !layout.session_socket().exists());
+    }
+
+    #[test]
+    fn a_socket_of_the_wrong_kind_is_refused() {
+        let (near, _far) = sys::seqpacket_pair().expect("a pair");
+        let error = listens(near, "control".into(), SocketType::STREAM).expect_err("refused");
+        assert!(error.to_string().contains("ListenStream"), "{error}");
+    }
+}

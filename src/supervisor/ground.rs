@@ -1,0 +1,231 @@
+//! The ground that a supervisor stands on: its directories and the lock that makes it the only one.
+//!
+//! Makes what is missing with the right mode and refuses what somebody else could have prepared.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::paths::{Layout, Mode};
+
+/// How long the lock of a supervisor that is just leaving (or of one that dies) is waited for.
+const WAIT: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why there is no ground to stand on.
+#[derive(Debug, thiserror::Error)]
+pub enum GroundError {
+    /// A directory cannot be made or used.
+    #[error("cannot use the directory {path}: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The runtime directory could have been prepared by somebody else.
+    #[error(
+        "the runtime directory {path} {what} (remove it, or set TENANTD_RUNTIME to a directory of your own)"
+    )]
+    Unsafe {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// There is one supervisor already.
+    #[error("another supervisor{by} already works on {path} (use it, or stop it with tenantd stop)",
+        by = .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
+    Locked {
+        /// The state directory.
+        path: PathBuf,
+        /// Its process, if it said.
+        pid: Option<i32>,
+    },
+}
+
+/// The lock of a state directory; held as long as this lives.
+#[derive(Debug)]
+pub(super) struct Lock(#[allow(dead_code, reason = "held, not used")] File);
+
+/// Makes the directories and takes the lock.
+pub(super) fn prepare(layout: &Layout) -> Result<Lock, GroundError> {
+    let system = layout.mode == Mode::System;
+    // In system mode others pass through to what is theirs; identity decides at the sockets.
+    let passable = if system { 0o711 } else { 0o700 };
+    make(&layout.state, passable)?;
+    make(&layout.state.join("tenants"), passable)?;
+    make(&layout.log, 0o700)?;
+    make(&layout.runtime, if system { 0o755 } else { 0o700 })?;
+    check_runtime(layout)?;
+    let lock = lock(layout)?;
+    make(&layout.cells(), 0o700)?;
+    clear_cells(layout);
+    Ok(lock)
+}
+
+/// Makes a directory, with its parents, of exactly this mode. One that is there stays as it is.
+fn make(path: &Path, mode: u32) -> Result<(), GroundError> {
+    let failed = |source| GroundError::Directory { path: path.to_owned(), source };
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
+    // The umask has taken from it what it must not.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(failed)
+}
+
+fn check_runtime(layout: &Layout) -> Result<(), GroundError> {
+    let path = &layout.runtime;
+    let meta = path
+        .symlink_metadata()
+        .map_err(|source| GroundError::Directory { path: path.clone(), source })?;
+    let open = if layout.mode == Mode::System { 0o022 } else { 0o077 };
+    let what = if !meta.is_dir() {
+        "is not a directory of its own"
+    } else if meta.uid() != nix::unistd::geteuid().as_raw() {
+        "belongs to somebody else"
+    } else if meta.mode() & open != 0 {
+        "is open to others"
+    } else {
+        return Ok(());
+    };
+    Err(GroundError::Unsafe { path: path.clone(), what })
+}
+
+fn lock(layout: &Layout) -> Result<Lock, GroundError> {
+    let path = layout.lock();
+    let failed = |source| GroundError::Directory { path: layout.state.clone(), source };
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
+    let until = Instant::now() + WAIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until && !answers(layout) => {
+                std::thread::sleep(LOOK);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(GroundError::Locked {
+                    path: layout.state.clone(),
+                    pid: holder(&mut file),
+                });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+    file.set_len(0).map_err(failed)?;
+    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+    Ok(Lock(file))
+}
+
+/// Whether the holder of the lock is at work, and not about to leave.
+fn answers(layout: &Layout) -> bool {
+    std::os::unix::net::UnixStream::connect(layout.control_socket()).is_ok()
+}
+
+fn holder(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Removes cell sockets at which nobody listens any more.
+fn clear_cells(layout: &Layout) {
+    for entry in std::fs::read_dir(layout.cells()).into_iter().flatten().flatten() {
+        if is_deserted(&entry.path()) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn is_deserted(path: &Path) -> bool {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let tried = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(path)?));
+    tried == Err(rustix::io::Errno::CONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> (tempfile::TempDir, Layout) {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::rooted(Mode::User, dir.path());
+        (dir, layout)
+    }
+
+    #[test]
+    fn the_second_supervisor_is_told_who_the_first_is() {
+        let (_dir, layout) = layout();
+        let lock = prepare(&layout).expect("the first");
+        let _answers =
+            std::os::unix::net::UnixListener::bind(layout.control_socket()).expect("bound");
+        let error = prepare(&layout).expect_err("the second").to_string();
+        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(lock);
+        prepare(&layout).expect("after the first has gone");
+    }
+
+    #[test]
+    fn what_is_made_is_private() {
+        let (_dir, layout) = layout();
+        prepare(&layout).expect("prepared");
+        for path in [&layout.runtime, &layout.state, &layout.log, &layout.cells()] {
+            let mode = std::fs::metadata(path).expect("there").mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_runtime_directory_that_others_could_have_prepared_is_refused() {
+        let (dir, layout) = layout();
+        std::fs::create_dir(&layout.runtime).expect("made");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&layout.runtime, open).expect("opened");
+        let error = prepare(&layout).expect_err("open").to_string();
+        assert!(error.contains("open to others"), "{error}");
+        std::fs::remove_dir(&layout.runtime).expect("removed");
+        std::os::unix::fs::symlink(dir.path(), &layout.runtime).expect("a link");
+        let error = prepare(&layout).expect_err("a link").to_string();
+        assert!(error.contains("not a directory of its own"), "{error}");
+    }
+
+    #[test]
+    fn deserted_cell_sockets_are_cleared_and_others_left() {
+        let (_dir, layout) = layout();
+        std::fs::create_dir_all(layout.cells()).expect("made");
+        let old = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(&layout.runtime, old).expect("private");
+        let deserted = layout.cells().join("1.sock");
+        drop(std::os::unix::net::UnixListener::bind(&deserted).expect("bound"));
+        let file = layout.cells().join("note");
+        std::fs::write(&file, "").expect("written");
+        // A stream socket of the dead is refused with another error than a deserted packet socket.
+        let (a, b) = (layout.cells().join("2.sock"), layout.cells().join("3.sock"));
+        let packets = |path: &Path| {
+            let socket = rustix::net::socket(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+                None,
+            )
+            .expect("a socket");
+            let address = rustix::net::SocketAddrUnix::new(path).expect("an address");
+            rustix::net::bind(&socket, &address).expect("bound");
+            rustix::net::listen(&socket, 1).expect("listening");
+            socket
+        };
+        drop(packets(&a));
+        let _alive = packets(&b);
+        prepare(&layout).expect("prepared");
+        assert!(!a.exists() && b.exists());
+    }
+}

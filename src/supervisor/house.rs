@@ -1,0 +1,358 @@
+//! The supervisor's loop: owns every piece of state, hears [`Message`]s, acts at once, never waits.
+//!
+//! It never touches a descriptor of a stranger, never sees MCP bytes, and never blocks on a file
+//! system that a tenant can choose.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::cell::{Cell, Phase, Seed};
+use super::child::{self, Prepared};
+use super::message::{CellNews, Handle, Message, Returned};
+use super::pause::Pause;
+use super::spawn::{Binary, kill};
+use super::watch::Watch;
+use super::{Options, logs, plan};
+use crate::auth::{Directory, Ids, Names, Nobodies};
+use crate::config::tenant::{Settings, Start, Tenant};
+use crate::names::TenantId;
+use crate::policy::{self, Asker, reason::UNAVAILABLE};
+use crate::registry::Registry;
+use crate::wire::{FromMux, Holder, ToMux};
+
+/// What the loop owns.
+pub(super) struct House {
+    pub(super) options: Options,
+    /// The user that this supervisor runs as.
+    pub(super) owner: (u32, String),
+    pub(super) started: Instant,
+    pub(super) registry: Registry,
+    /// What holds while there never were good settings.
+    pub(super) fallback: Settings,
+    pub(super) directory: Directory,
+    pub(super) nobodies: Arc<Mutex<Nobodies>>,
+    pub(super) binary: Binary,
+    pub(super) watch: Watch,
+    pub(super) handle: Handle,
+    pub(super) slips: mpsc::Sender<Returned>,
+    pub(super) cells: BTreeMap<TenantId, Cell>,
+    pub(super) pauses: BTreeMap<TenantId, Pause>,
+    pub(super) next_session: u64,
+    pub(super) next_cell: u64,
+    pub(super) next_ticket: u64,
+    pub(super) reloading: super::reload::Reloading,
+    pub(super) stopping: Option<super::stop::Stopping>,
+}
+
+impl House {
+    pub(super) fn on(&mut self, message: Message) {
+        match message {
+            Message::Open(ask) => self.open(*ask),
+            Message::Control(ask) => self.control(*ask),
+            Message::Cell { tenant, cell, news } => self.on_cell(&tenant, cell, news),
+            Message::Changed => self.reload(None),
+            Message::Loaded(loaded) => self.loaded(*loaded),
+            Message::Named(ids) => self.check_grants(&ids),
+        }
+    }
+
+    /// A session is with its mux, or will never be.
+    pub(super) fn returned(&mut self, slip: &Returned) {
+        let Some(cell) = self.cell(&slip.tenant, slip.cell) else { return };
+        cell.on_the_way.remove(&slip.session);
+        if slip.sent {
+            // What the mux said before it got this session no longer holds.
+            cell.may_leave = false;
+        } else {
+            cell.sessions.remove(&slip.session);
+            cell.leave_if_idle();
+        }
+    }
+
+    /// The last good settings.
+    pub(super) fn settings(&self) -> &Settings {
+        self.registry.settings().map_or(&self.fallback, Arc::as_ref)
+    }
+
+    /// Whether somebody owns this supervisor: then no grant is needed.
+    pub(super) fn owns(&self, uid: u32) -> bool {
+        self.options.layout.mode == crate::paths::Mode::User && uid == self.owner.0
+    }
+
+    /// The cell, if it is still the same one.
+    fn cell(&mut self, tenant: &TenantId, number: u64) -> Option<&mut Cell> {
+        self.cells.get_mut(tenant).filter(|cell| cell.number == number)
+    }
+
+    fn on_cell(&mut self, tenant: &TenantId, number: u64, news: CellNews) {
+        if self.cell(tenant, number).is_none() {
+            return;
+        }
+        match news {
+            CellNews::Said(said) => self.on_mux(tenant, *said),
+            CellNews::Gone => self.gone(tenant),
+            CellNews::Prepared { child, prepared } => self.prepared(tenant, child, prepared),
+            CellNews::Broken(why) => {
+                if let Some(cell) = self.cells.get(tenant) {
+                    let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
+                    if !expected {
+                        tracing::error!(%tenant, "the mux is broken and is killed: {why}");
+                        kill(&cell.pidfd);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_mux(&mut self, tenant: &TenantId, said: FromMux) {
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        match said {
+            FromMux::Hello { wire, tenant: its, .. } => self.hello(tenant, wire, &its),
+            FromMux::Start { child, server, holder } => {
+                self.start_child(tenant, child, &server, holder)
+            }
+            FromMux::Gone { child, server, reason } => {
+                cell.children.remove(&child);
+                tracing::info!(%tenant, %server, "a server ended: {reason}");
+            }
+            FromMux::Closed { session, reason } => {
+                cell.sessions.remove(&session);
+                tracing::info!(%tenant, %session, "a session ended: {reason}");
+            }
+            FromMux::Status { ticket, status } => {
+                if let Some(asker) = cell.tickets.remove(&ticket) {
+                    // Who no longer waits needs no answer.
+                    let _ = asker.send(status);
+                }
+            }
+            FromMux::LogFull => self.rotate(tenant),
+            FromMux::MayLeave => {
+                cell.may_leave = !cell.on_the_way.is_empty() || cell.sessions.is_empty();
+                cell.leave_if_idle();
+            }
+        }
+    }
+
+    fn hello(&mut self, tenant: &TenantId, wire: u32, its: &TenantId) {
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        if wire != crate::wire::VERSION || its != tenant {
+            tracing::error!(%tenant, "the mux introduced itself as {its}, version {wire}, and is killed");
+            return kill(&cell.pidfd);
+        }
+        if cell.phase != Phase::Starting {
+            return;
+        }
+        cell.phase = Phase::Ready;
+        let waiting = std::mem::take(&mut cell.waiting);
+        self.pauses.remove(tenant);
+        waiting.into_iter().for_each(|ask| self.open(ask));
+    }
+
+    /// The mux has ended: so have its sessions. Who waited for that is asked again.
+    fn gone(&mut self, tenant: &TenantId) {
+        let Some(mut cell) = self.cells.remove(tenant) else { return };
+        let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
+        let waiting = std::mem::take(&mut cell.waiting);
+        if expected {
+            tracing::info!(%tenant, "the mux has left");
+        } else {
+            tracing::error!(%tenant, sessions = cell.sessions.len(), "the mux has died");
+            let pause = self.pauses.entry(tenant.clone()).or_default();
+            pause.died(cell.born, Instant::now());
+        }
+        waiting.into_iter().for_each(|ask| self.open(ask));
+        if self.stopping.is_none() {
+            self.start_always();
+        }
+    }
+
+    /// Starts the mux of a tenant.
+    pub(super) fn start_cell(&mut self, tenant: &Arc<Tenant>) -> std::io::Result<&mut Cell> {
+        self.next_cell += 1;
+        let number = self.next_cell;
+        let plan = plan::of(tenant, self.settings(), self.owner.0);
+        let seed = Seed {
+            number,
+            tenant: tenant.clone(),
+            plan: &plan,
+            socket: self.options.layout.cells().join(format!("{number}.sock")),
+            log: logs::open(&self.options.layout, &tenant.id)?,
+            binary: &self.binary,
+            house: self.handle.clone(),
+        };
+        let cell = Cell::start(seed)?;
+        tracing::info!(tenant = %tenant.id, pid = cell.pid, "a mux was started");
+        Ok(self.cells.entry(tenant.id.clone()).insert_entry(cell).into_mut())
+    }
+
+    /// Starts what starts with its tenant.
+    pub(super) fn start_always(&mut self) {
+        let now = Instant::now();
+        let wanted: Vec<_> =
+            self.registry.iter().filter(|t| self.starts_by_itself(t)).cloned().collect();
+        for tenant in wanted {
+            let paused = self.pauses.get(&tenant.id).is_some_and(|pause| pause.left(now).is_some());
+            if paused || self.cells.contains_key(&tenant.id) {
+                continue;
+            }
+            if let Err(error) = self.start_cell(&tenant) {
+                tracing::error!(tenant = %tenant.id, "cannot start: {error}");
+                self.pauses.entry(tenant.id.clone()).or_default().died(now, now);
+            }
+        }
+    }
+
+    fn starts_by_itself(&self, tenant: &Tenant) -> bool {
+        let layers_hold = |server| {
+            self.options.insecure_unenforced
+                || policy::missing_layers(server, super::LAYERS).is_empty()
+        };
+        policy::served(tenant, unix_now()).is_ok()
+            && tenant.servers.iter().any(|s| s.start == Start::Always && layers_hold(s))
+    }
+
+    fn start_child(
+        &mut self,
+        tenant: &TenantId,
+        child: u64,
+        server: &crate::names::ServerName,
+        holder: Option<Holder>,
+    ) {
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        let refuse = |cell: &mut Cell, reason: &str, permanent| {
+            let reason = reason.to_owned();
+            cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
+        };
+        let configured = cell.tenant.clone();
+        let Some(server) = configured.server(server).cloned() else {
+            return refuse(cell, "there is no such server in the configuration any more", true);
+        };
+        if !matches!(cell.phase, Phase::Ready) {
+            return refuse(cell, "the tenant is being stopped", false);
+        }
+        if cell.children.len() >= cell.most_children() || cell.children.contains_key(&child) {
+            return refuse(cell, "all children that max_children allows are there", false);
+        }
+        cell.children.insert(child, super::cell::Child { pid: None });
+        let (number, house) = (cell.number, self.handle.clone());
+        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
+        // The data directory may be on a file system that hangs: not on the loop.
+        tokio::task::spawn_local(async move {
+            let tenant = configured.id.clone();
+            let work = tokio::task::spawn_blocking(move || {
+                child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
+            });
+            let prepared = match work.await {
+                Ok(Ok(prepared)) => Ok(Box::new(prepared)),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let news = CellNews::Prepared { child, prepared };
+            let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
+        });
+    }
+
+    fn prepared(&mut self, tenant: &TenantId, child: u64, prepared: Result<Box<Prepared>, String>) {
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        let started = prepared.and_then(|prepared| {
+            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
+            child::birth(&self.binary, &prepared, &log).map_err(|error| error.to_string())
+        });
+        match started {
+            Ok(delivered) => {
+                tracing::info!(%tenant, pid = delivered.born.pid, "a server was started");
+                cell.children.insert(child, super::cell::Child { pid: Some(delivered.born.pid) });
+                cell.send(ToMux::Started { child }, delivered.into_descriptors());
+            }
+            Err(reason) => {
+                tracing::error!(%tenant, "a server was not started: {reason}");
+                cell.children.remove(&child);
+                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
+            }
+        }
+    }
+
+    fn rotate(&mut self, tenant: &TenantId) {
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        match logs::rotate(&self.options.layout, tenant) {
+            Ok(log) => cell.send(ToMux::Log, vec![log.into()]),
+            Err(error) => tracing::error!(%tenant, "the server log cannot be rotated: {error}"),
+        }
+    }
+
+    /// Ends sessions whose holder lost the grant.
+    fn check_grants(&mut self, ids: &Ids) {
+        let mode = self.options.layout.mode;
+        let owner_uid = self.owner.0;
+        for cell in self.cells.values_mut() {
+            let tenant = cell.tenant.clone();
+            let lost = |session: &super::cell::Session| {
+                let principal = &session.principal;
+                let owner = mode == crate::paths::Mode::User && principal.uid == owner_uid;
+                let access = Asker { principal, ids, owner }.access(&tenant);
+                access.is_none_or(|access| !access.reaches(&session.server))
+            };
+            let closing: Vec<_> =
+                cell.sessions.iter().filter(|(_, s)| lost(s)).map(|(id, _)| *id).collect();
+            for session in closing {
+                let reason = "your grant for this tenant was taken back".to_owned();
+                cell.send(ToMux::Close { session, reason }, Vec::new());
+            }
+        }
+    }
+
+    /// Ends what is no longer served: suspended, or its trial over.
+    pub(super) fn check_status(&mut self) {
+        let (now, drain) = (unix_now(), self.settings().drain);
+        for cell in self.cells.values_mut() {
+            if let Err(reason) = policy::served(&cell.tenant, now) {
+                cell.drain(&reason.to_string(), UNAVAILABLE, drain);
+            }
+        }
+    }
+
+    /// What follows from settings and tenants as they are now: the names to look up, who is nobody.
+    pub(super) fn settled(&mut self) {
+        let mut names = Names::default();
+        for grant in self.registry.iter().flat_map(|tenant| &tenant.grants) {
+            grant.users.iter().for_each(|user| names.user(user));
+            grant.groups.iter().for_each(|group| names.group(group));
+        }
+        for admin in &self.settings().admins {
+            match admin.strip_prefix('@') {
+                Some(group) => names.group(group),
+                None => names.user(admin),
+            }
+        }
+        self.directory.want(names);
+        let system = self.options.layout.mode == crate::paths::Mode::System;
+        let reserved = system.then_some(self.settings().uid_range);
+        *self.nobodies.lock().unwrap_or_else(PoisonError::into_inner) = Nobodies::here(reserved);
+        let (directory, house) = (self.directory.clone(), self.handle.clone());
+        tokio::task::spawn_local(async move {
+            if let Ok(ids) = tokio::task::spawn_blocking(move || directory.ids()).await {
+                let _ = house.say(Message::Named(ids)).await;
+            }
+        });
+    }
+
+    /// When the supervisor leaves for want of work: only one that a user's client started.
+    pub(super) fn idle_exit(&self) -> Option<Duration> {
+        use crate::config::tenant::Limit;
+        let by_default = (self.options.layout.mode == crate::paths::Mode::User)
+            .then(|| self.settings().idle_exit);
+        match self.options.idle_exit.or(by_default)? {
+            Limit::At(after) => Some(after),
+            Limit::Unlimited => None,
+        }
+    }
+}
+
+/// Seconds since the epoch.
+pub(super) fn unix_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

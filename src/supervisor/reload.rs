@@ -1,0 +1,124 @@
+//! A changed configuration: read off the loop, taken in, and given to what runs.
+//!
+//! One reading at a time. Who asks during one gets the answer of the next, which has surely seen their
+//! change.
+
+use tokio::sync::oneshot;
+
+use super::cell::Phase;
+use super::house::House;
+use super::message::{Message, Reply};
+use super::plan;
+use crate::config::load::{Loaded, load};
+use crate::control::ReloadReply;
+use crate::names::TenantId;
+use crate::policy::reason::UNAVAILABLE;
+use crate::registry::ChangeKind;
+use crate::sys;
+use crate::wire::ToMux;
+
+/// Who waits for a reading. Each waiting question is a control connection, which are counted.
+#[derive(Debug, Default)]
+pub(super) struct Reloading {
+    running: bool,
+    again: bool,
+    now: Vec<Reply<ReloadReply>>,
+    next: Vec<Reply<ReloadReply>>,
+}
+
+impl House {
+    /// Reads the configuration again, and tells `asker` what that changed.
+    pub(super) fn reload(&mut self, asker: Option<Reply<ReloadReply>>) {
+        if self.reloading.running {
+            self.reloading.again = true;
+            self.reloading.next.extend(asker);
+            return;
+        }
+        self.reloading.running = true;
+        self.reloading.now.extend(asker);
+        let (layout, house) = (self.options.layout.clone(), self.handle.clone());
+        let (done, loaded) = oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            // The loop may have ended meanwhile.
+            let _ = done.send(load(&layout));
+        });
+        tokio::task::spawn_local(async move {
+            if let Ok(loaded) = loaded.await {
+                let _ = house.say(Message::Loaded(Box::new(loaded))).await;
+            }
+        });
+    }
+
+    /// The reading is done.
+    pub(super) fn loaded(&mut self, loaded: Loaded) {
+        self.reloading.again |= self.watch.renew();
+        let reply = self.take_in(loaded);
+        for asker in std::mem::take(&mut self.reloading.now) {
+            // Who no longer waits needs no answer.
+            let _ = asker.send(Ok(reply.clone()));
+        }
+        self.reloading.running = false;
+        self.reloading.now = std::mem::take(&mut self.reloading.next);
+        if std::mem::take(&mut self.reloading.again) {
+            self.reload(None);
+        }
+    }
+
+    /// Takes a reading into the registry and acts on what changed.
+    pub(super) fn take_in(&mut self, loaded: Loaded) -> ReloadReply {
+        let changes = self.registry.apply(loaded);
+        for problem in &changes.problems {
+            tracing::warn!("configuration: {problem}");
+        }
+        for (tenant, kind) in &changes.changed {
+            tracing::info!(%tenant, "the tenant's configuration changed");
+            match kind {
+                ChangeKind::Live => self.configure(tenant),
+                ChangeKind::Restart => {
+                    self.drain(tenant, "the tenant's configuration changed (start a new session)")
+                }
+            }
+        }
+        for tenant in &changes.removed {
+            tracing::info!(%tenant, "the tenant was removed");
+            self.drain(tenant, "the tenant was removed");
+        }
+        self.settled();
+        self.check_status();
+        if self.stopping.is_none() {
+            self.start_always();
+        }
+        let names = |ids: &[TenantId]| ids.iter().map(ToString::to_string).collect();
+        let changed: Vec<_> = changes.changed.iter().map(|(id, _)| id.clone()).collect();
+        ReloadReply {
+            added: names(&changes.added),
+            changed: names(&changed),
+            removed: names(&changes.removed),
+            problems: changes.problems.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Gives a running mux its tenant's new plan.
+    fn configure(&mut self, tenant: &TenantId) {
+        let Some(new) = self.registry.get(tenant).cloned() else { return };
+        let plan = plan::of(&new, self.settings(), self.owner.0);
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        cell.tenant = new;
+        let made = serde_json::to_vec(&plan).map_err(std::io::Error::other);
+        match made.and_then(|bytes| sys::sealed_memfd("plan", &bytes)) {
+            Ok(memfd) => cell.send(ToMux::Configure, vec![memfd]),
+            Err(error) => {
+                tracing::error!(%tenant, "the new configuration cannot be passed on: {error}")
+            }
+        }
+    }
+
+    fn drain(&mut self, tenant: &TenantId, reason: &str) {
+        let within = self.settings().drain;
+        if let Some(cell) = self.cells.get_mut(tenant)
+            && cell.phase != Phase::Leaving
+        {
+            cell.drain(reason, UNAVAILABLE, within);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Puts the house together and turns its loop: what is heard, in which order, and when it ends.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::api::Counter;
+use super::door::Attendant;
+use super::doors::{Doors, SocketFiles};
+use super::house::{House, unix_now};
+use super::listen::Porter;
+use super::message::{Handle, Message, Returned, SLIPS};
+use super::parting::Parting;
+use super::reload::Reloading;
+use super::spawn::Binary;
+use super::watch::Watch;
+use super::{Options, SupervisorError, cannot, fallback, log, notify, stop};
+use crate::auth::{Directory, Nobodies};
+use crate::config::load::load;
+use crate::registry::Registry;
+
+/// How often trials are looked at while something runs.
+const ROUND: Duration = Duration::from_secs(20);
+/// Sessions of one supervisor before its ids could meet those of one that starts a second later.
+const SESSIONS_A_SECOND: u64 = 1 << 20;
+
+/// What is open to clients; its drop closes it.
+struct Open {
+    _porter: Porter,
+    counter: tokio::task::JoinHandle<()>,
+    _files: SocketFiles,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counter.abort();
+    }
+}
+
+/// Runs the supervisor on this thread.
+pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
+    let signals = Signals::catch().map_err(cannot("catch signals"))?;
+    let loaded = load(&options.layout);
+    let settings = loaded.settings.clone().unwrap_or_else(fallback);
+    let _guard = log::start(&options.layout, &settings)
+        .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
+    let (handle, inbox) = Handle::new();
+    let (slips, returned) = mpsc::channel(SLIPS);
+    let directory = Directory::start().map_err(cannot("start a thread"))?;
+    let nobodies = Arc::new(Mutex::new(Nobodies::here(None)));
+    let uid = nix::unistd::geteuid().as_raw();
+    let mut house = House {
+        owner: (uid, directory.user(uid)),
+        started: Instant::now(),
+        registry: Registry::new(),
+        fallback: fallback(),
+        directory: directory.clone(),
+        nobodies: nobodies.clone(),
+        binary: Binary::open().map_err(cannot("open this program"))?,
+        watch: Watch::start(&options.layout, handle.clone()),
+        handle: handle.clone(),
+        slips,
+        cells: BTreeMap::new(),
+        pauses: BTreeMap::new(),
+        next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
+        next_cell: 0,
+        next_ticket: 0,
+        reloading: Reloading::default(),
+        stopping: None,
+        options,
+    };
+    house.take_in(loaded);
+    let parting = Parting::new();
+    let attendant = Attendant {
+        house: handle.clone(),
+        directory: directory.clone(),
+        nobodies: nobodies.clone(),
+        parting: parting.clone(),
+    };
+    let porter =
+        Porter::start(doors.session, attendant).map_err(cannot("open the session door"))?;
+    let counter = Counter { house: handle, directory, nobodies, parting };
+    let counter = tokio::task::spawn_local(async move {
+        if let Err(error) = counter.run(doors.control).await {
+            tracing::error!("the control door is closed: {error}");
+        }
+    });
+    let open = Open { _porter: porter, counter, _files: doors.files };
+    greet(&house);
+    turn(&mut house, open, signals, inbox, returned).await;
+    house.finish();
+    Ok(())
+}
+
+fn greet(house: &House) {
+    let mode = house.options.layout.mode.as_str();
+    let tenants = house.registry.len();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), mode, tenants, "tenantd serves");
+    for layer in super::status::not_isolated() {
+        tracing::warn!("NOT ISOLATED {layer}");
+    }
+    notify::ready(&summary(house));
+}
+
+fn summary(house: &House) -> String {
+    let sessions: usize = house.cells.values().map(|cell| cell.sessions.len()).sum();
+    format!("{} tenants, {} in use, {sessions} sessions", house.registry.len(), house.cells.len())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    child: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            child: signal(SignalKind::child())?,
+        })
+    }
+}
+
+/// When the loop must look even though nothing was said.
+struct Rounds {
+    heartbeat: Option<Duration>,
+    beat: Instant,
+    round: Instant,
+    idle_since: Option<Instant>,
+}
+
+impl Rounds {
+    fn next(&self, house: &House, now: Instant) -> Instant {
+        let beat = self.heartbeat.map(|_| self.beat);
+        let round = (!house.cells.is_empty()).then_some(self.round);
+        let idle = self.idle_until(house);
+        let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
+        let far = now + Duration::from_secs(3600);
+        [beat, round, idle, end].into_iter().flatten().fold(far, Instant::min)
+    }
+
+    fn idle_until(&self, house: &House) -> Option<Instant> {
+        self.idle_since?.checked_add(house.idle_exit()?)
+    }
+
+    fn look(&mut self, house: &mut House, now: Instant) {
+        if let Some(every) = self.heartbeat.filter(|_| now >= self.beat) {
+            self.beat = now + every;
+            notify::alive();
+        }
+        if now >= self.round {
+            self.round = now + ROUND;
+            house.check_status();
+            house.start_always();
+        }
+        self.idle_since = match self.idle_since {
+            _ if !house.cells.is_empty() => None,
+            None => Some(now),
+            since => since,
+        };
+        if self.idle_until(house).is_some_and(|until| now >= until) {
+            house.stop("no session for a while", None);
+        }
+    }
+}
+
+async fn turn(
+    house: &mut House,
+    open: Open,
+    mut signals: Signals,
+    mut inbox: mpsc::Receiver<Message>,
+    mut returned: mpsc::Receiver<Returned>,
+) {
+    let mut open = Some(open);
+    let heartbeat = notify::heartbeat();
+    let now = Instant::now();
+    let mut rounds = Rounds { heartbeat, beat: now, round: now + ROUND, idle_since: Some(now) };
+    let mut said = summary(house);
+    while !house.is_over() {
+        let next = rounds.next(house, Instant::now());
+        tokio::select! {
+            Some(message) = inbox.recv() => house.on(message),
+            Some(slip) = returned.recv() => house.returned(&slip),
+            _ = signals.terminate.recv() => house.stop("SIGTERM", None),
+            _ = signals.interrupt.recv() => house.stop("SIGINT", None),
+            _ = signals.hangup.recv() => house.reload(None),
+            _ = signals.child.recv() => stop::reap(),
+            () = tokio::time::sleep_until(next.into()) => {}
+        }
+        rounds.look(house, Instant::now());
+        if house.stopping.is_some() {
+            open = None;
+        }
+        let now = summary(house);
+        if now != said && house.stopping.is_none() {
+            notify::status(&now);
+            said = now;
+        }
+    }
+    drop(open);
+}

@@ -1,0 +1,160 @@
+//! One connection of the control API as zlink sees it: bounded in size and time, and without descriptors.
+//!
+//! zlink's own socket takes messages of up to 100 MB and every descriptor that comes. Where the kernel
+//! cannot refuse descriptors (SO_PASSRIGHTS, Linux 6.16) each read looks first (MSG_PEEK drops no last
+//! reference) and takes only what it saw, so that nothing of a stranger's is ever dropped here; the
+//! connection itself is closed elsewhere.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
+use zlink::connection::PassedCredentials;
+use zlink::connection::socket::{ReadHalf, ReadResult, Socket, WriteHalf};
+
+use super::parting::Parting;
+use super::seats::Seat;
+use crate::sys;
+
+/// The largest message, bytes.
+pub(super) const MESSAGE_MAX: usize = 64 * 1024;
+/// How long a connection may be silent.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long a peer may leave an answer lying.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) struct Bounded {
+    line: Arc<Line>,
+    idle: Duration,
+}
+
+/// What both halves hold; with the last of them the connection goes to be closed.
+#[derive(Debug)]
+struct Line {
+    connection: Option<AsyncFd<OwnedFd>>,
+    parting: Parting,
+    uid: u32,
+    _seat: Seat,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.parting.close(self.uid, connection.into_inner());
+        }
+    }
+}
+
+impl Line {
+    fn connection(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+        self.connection.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Bounded {
+    /// `connection` must not block.
+    pub(super) fn new(
+        connection: OwnedFd,
+        uid: u32,
+        seat: Seat,
+        parting: Parting,
+    ) -> io::Result<Self> {
+        let connection = Some(sys::watch(connection)?);
+        Ok(Self { line: Arc::new(Line { connection, parting, uid, _seat: seat }), idle: IDLE })
+    }
+}
+
+impl Socket for Bounded {
+    type ReadHalf = Reading;
+    type WriteHalf = Writing;
+
+    fn split(self) -> (Reading, Writing) {
+        (Reading { line: self.line.clone(), idle: self.idle, unfinished: 0 }, Writing(self.line))
+    }
+}
+
+/// The half that reads.
+#[derive(Debug)]
+pub(super) struct Reading {
+    line: Arc<Line>,
+    idle: Duration,
+    /// Bytes since the end of the last message.
+    unfinished: usize,
+}
+
+impl ReadHalf for Reading {
+    async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
+        let received = timeout(self.idle, receive(self.line.connection()?, buffer)).await;
+        let bytes = received.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let fresh = buffer.get(..bytes).unwrap_or_default();
+        self.unfinished = match memchr::memrchr(0, fresh) {
+            Some(end) => bytes - end - 1,
+            None => self.unfinished + bytes,
+        };
+        if self.unfinished > MESSAGE_MAX {
+            return Err(zlink::Error::BufferOverflow);
+        }
+        Ok(ReadResult::new(bytes))
+    }
+}
+
+async fn receive(connection: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        let mut ready = connection.readable().await?;
+        if let Ok(done) = ready.try_io(|connection| take(connection.get_ref(), buffer)) {
+            return done;
+        }
+    }
+}
+
+/// Takes what is there, unless descriptors came with it.
+fn take(connection: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let seen = sys::peek_stream(connection, buffer)?;
+    if seen.descriptors {
+        return Err(io::Error::other("this door takes no descriptors"));
+    }
+    let buffer = buffer.get_mut(..seen.bytes).unwrap_or_default();
+    if buffer.is_empty() {
+        return Ok(0);
+    }
+    let (bytes, _) = rustix::net::recv(connection, buffer, RecvFlags::DONTWAIT)?;
+    Ok(bytes)
+}
+
+/// The half that writes.
+#[derive(Debug)]
+pub(super) struct Writing(Arc<Line>);
+
+impl WriteHalf for Writing {
+    async fn write(
+        &mut self,
+        bytes: &[u8],
+        descriptors: &[impl std::os::fd::AsFd],
+        _credentials: Option<&PassedCredentials>,
+    ) -> zlink::Result<()> {
+        if !descriptors.is_empty() {
+            return Err(io::Error::other("this door gives no descriptors").into());
+        }
+        let sent = timeout(PATIENCE, send(self.0.connection()?, bytes)).await;
+        Ok(sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+    }
+}
+
+async fn send(connection: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut ready = connection.writable().await?;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let tried =
+            ready.try_io(|connection| Ok(rustix::net::send(connection.get_ref(), bytes, flags)?));
+        if let Ok(sent) = tried {
+            bytes = bytes.get(sent?..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}

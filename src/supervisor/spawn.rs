@@ -1,0 +1,76 @@
+//! Starts every other role by executing this very binary again, and sends it what it is born with.
+//!
+//! posix_spawn semantics (no `pre_exec`), an empty environment, an argv that says nothing but the role,
+//! and a descriptor of the binary from our own start, so that an upgrade on disk mixes no versions.
+//! Called on the loop's thread alone: it lives as long as the process, and it is the one that reaps, so
+//! a pid cannot be taken by another process before its pidfd is held.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::net::SendFlags;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::sys;
+use crate::wire::Birth;
+
+/// Our own binary, as it was at our start.
+#[derive(Debug)]
+pub(super) struct Binary(OwnedFd);
+
+/// A process that was just started.
+#[derive(Debug)]
+pub(super) struct Born {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+}
+
+impl Binary {
+    /// Opens it (O_PATH).
+    pub(super) fn open() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open("/proc/self/exe", flags, Mode::empty())?))
+    }
+
+    /// Starts a role. What it writes to stderr before it has anything better goes to `log`.
+    pub(super) fn start(
+        &self,
+        birth: &Birth,
+        descriptors: &[BorrowedFd<'_>],
+        log: &File,
+    ) -> io::Result<Born> {
+        let (near, far) = sys::seqpacket_pair()?;
+        let role = match birth {
+            Birth::Mux => "--role=mux",
+            Birth::Stage => "--role=stage",
+        };
+        let child = Command::new(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+            .arg0("tenantd")
+            .arg(role)
+            .env_clear()
+            // A backtrace opens files, which no role may.
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::from(far))
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log.try_clone()?))
+            .spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let known = Pid::from_raw(pid).ok_or_else(|| io::Error::other("pid 0"))?;
+        let pidfd = pidfd_open(known, PidfdFlags::empty())?;
+        let bytes = serde_json::to_vec(birth)?;
+        if let Err(error) = sys::send_datagram(&near, &bytes, descriptors, SendFlags::DONTWAIT) {
+            kill(&pidfd);
+            return Err(error);
+        }
+        Ok(Born { pid, pidfd })
+    }
+}
+
+/// SIGKILL. A process that has ended already is as dead as wished.
+pub(super) fn kill(pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+}

@@ -1,0 +1,339 @@
+//! The answers of the control API: what there is, as far as the asker may see it.
+//!
+//! Reads the loop's state and asks the muxes for theirs; changes nothing but by the verbs of the house.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::cell::Cell;
+use super::child::data_directory;
+use super::house::{House, unix_now};
+use super::message::{ControlAsk, ControlWhat, Reply};
+use crate::config::tenant::{Layer, Share, Status, Tenant};
+use crate::control::{
+    ChildStatus, ControlError, ListReply, ServerStatus, SessionStatus, StatusReply,
+    SupervisorStatus, TenantLine, TenantReply, TenantStatus,
+};
+use crate::names::{ServerName, TenantId};
+use crate::policy::Asker;
+use crate::policy::reason::quoted;
+use crate::wire::{ChildLine, MuxStatus, SessionLine, ToMux};
+
+/// How long a mux may take to tell how it is.
+const MUX_TELLS: Duration = Duration::from_secs(1);
+/// All layers, in the order of the documentation.
+const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
+
+impl House {
+    /// Answers a question of the control API, perhaps later.
+    pub(super) fn control(&mut self, ask: ControlAsk) {
+        let ControlAsk { principal, ids, what } = ask;
+        let handle = ids;
+        let owner = self.owns(principal.uid);
+        let asker = Asker { principal: &principal, ids: &handle, owner };
+        let admin = asker.is_admin(&self.settings().admins);
+        match what {
+            ControlWhat::List(reply) => answer(reply, Ok(self.list(&asker, admin))),
+            ControlWhat::Status(reply) => self.status(&asker, admin, reply),
+            ControlWhat::Get(tenant, reply) => self.get(&asker, admin, &tenant, reply),
+            ControlWhat::Reload(reply) if admin => self.reload(Some(reply)),
+            ControlWhat::Restart(tenant, server, reply) if admin => {
+                answer(reply, self.restart(&tenant, server.as_deref()));
+            }
+            ControlWhat::Stop(reply) if admin => {
+                self.stop(&format!("{} asked for it", principal.user), Some(reply));
+            }
+            ControlWhat::Reload(reply) => answer(reply, Err(admin_only("Reload"))),
+            ControlWhat::Restart(_, _, reply) => answer(reply, Err(admin_only("RestartServer"))),
+            ControlWhat::Stop(reply) => answer(reply, Err(admin_only("Stop"))),
+        }
+    }
+
+    fn list(&self, asker: &Asker<'_>, admin: bool) -> ListReply {
+        let lines = self.registry.iter().filter_map(|tenant| {
+            let access = asker.access(tenant);
+            let servers = tenant.servers.iter().filter(|server| match &access {
+                Some(access) => access.reaches(&server.name),
+                None => admin,
+            });
+            (admin || access.is_some()).then(|| TenantLine {
+                id: tenant.id.to_string(),
+                name: tenant.name.clone(),
+                status: status_word(tenant),
+                servers: servers.map(|server| server.name.to_string()).collect(),
+            })
+        });
+        ListReply { tenants: lines.collect() }
+    }
+
+    fn status(&mut self, asker: &Asker<'_>, admin: bool, reply: Reply<StatusReply>) {
+        let visible: Vec<TenantId> = self
+            .registry
+            .iter()
+            .filter(|tenant| admin || asker.access(tenant).is_some())
+            .map(|tenant| tenant.id.clone())
+            .collect();
+        let supervisor = self.myself(&visible, admin);
+        let only = (!admin).then_some(asker.principal.uid);
+        let mut tenants: Vec<_> = visible.iter().filter_map(|id| self.look(id, only)).collect();
+        if admin {
+            tenants.extend(
+                self.registry
+                    .broken()
+                    .map(|(id, problems)| Look { base: broken(id, problems), ..Look::default() }),
+            );
+        }
+        tokio::task::spawn_local(async move {
+            let mut finished = Vec::with_capacity(tenants.len());
+            for look in tenants {
+                finished.push(look.finish(only).await);
+            }
+            finished.sort_by(|a, b| a.id.cmp(&b.id));
+            answer(reply, Ok(StatusReply { supervisor, tenants: finished }));
+        });
+    }
+
+    fn get(&mut self, asker: &Asker<'_>, admin: bool, tenant: &str, reply: Reply<TenantReply>) {
+        let only = (!admin).then_some(asker.principal.uid);
+        // One path for a bad name, an unknown one and one without a grant.
+        let visible = TenantId::parse(tenant)
+            .ok()
+            .and_then(|id| self.registry.get(&id).cloned())
+            .filter(|tenant| admin || asker.access(tenant).is_some());
+        let Some(look) = visible.and_then(|tenant| self.look(&tenant.id, only)) else {
+            return answer(reply, Err(unknown(tenant)));
+        };
+        tokio::task::spawn_local(async move {
+            answer(reply, Ok(TenantReply { tenant: look.finish(only).await }));
+        });
+    }
+
+    fn restart(&mut self, tenant: &str, server: Option<&str>) -> Result<(), ControlError> {
+        let known = TenantId::parse(tenant).ok().and_then(|id| self.registry.get(&id).cloned());
+        let known = known.ok_or_else(|| unknown(tenant))?;
+        let server = match server {
+            None => None,
+            Some(text) => {
+                let found =
+                    ServerName::parse(text).ok().filter(|name| known.server(name).is_some());
+                Some(found.ok_or_else(|| ControlError::UnknownServer {
+                    tenant: known.id.to_string(),
+                    server: quoted(text),
+                })?)
+            }
+        };
+        self.pauses.remove(&known.id);
+        if let Some(cell) = self.cells.get_mut(&known.id) {
+            cell.send(ToMux::Restart { server }, Vec::new());
+        }
+        Ok(())
+    }
+
+    fn myself(&self, visible: &[TenantId], admin: bool) -> SupervisorStatus {
+        let layout = &self.options.layout;
+        let mut not_enforced: Vec<_> = visible
+            .iter()
+            .filter_map(|id| self.registry.get(id))
+            .flat_map(|t| {
+                t.not_enforced.iter().map(|field| format!("tenants.d/{}.toml: {field}", t.id))
+            })
+            .collect();
+        let mut problems = Vec::new();
+        if admin {
+            let main = self.settings().not_enforced.iter();
+            not_enforced.extend(main.map(|field| format!("tenantd.toml: {field}")));
+            problems.extend(self.registry.problems().iter().map(ToString::to_string));
+            problems.extend(self.directory.last_ids().unknown.iter().map(|who| {
+                format!("a grant or admins names {who}, which is not known here and matches nobody")
+            }));
+        }
+        SupervisorStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: layout.mode.as_str().to_owned(),
+            pid: i64::from(std::process::id()),
+            uptime_s: seconds(self.started.elapsed().as_secs()),
+            config: layout.config.display().to_string(),
+            state: layout.state.display().to_string(),
+            log: layout.log.display().to_string(),
+            not_isolated: not_isolated(),
+            not_enforced,
+            problems,
+        }
+    }
+
+    /// What is known here of a tenant; its mux is asked for the rest.
+    fn look(&mut self, id: &TenantId, only: Option<u32>) -> Option<Look> {
+        let tenant = self.registry.get(id)?.clone();
+        let problems = self.registry.problems_of(id).iter().map(ToString::to_string).collect();
+        let data = data_directory(&self.options.layout, &tenant).display().to_string();
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let mut look = Look { base: describe(&tenant, data), ..Look::default() };
+        look.base.problems = if only.is_none() { problems } else { Vec::new() };
+        if let Some(cell) = self.cells.get_mut(id) {
+            let (tell, told) = oneshot::channel();
+            cell.tickets.retain(|_, waiting| !waiting.is_closed());
+            cell.tickets.insert(ticket, tell);
+            cell.send(ToMux::Status { ticket }, Vec::new());
+            look.base.mux_pid = Some(i64::from(cell.pid));
+            look.pids = pids(cell);
+            look.told = Some(told);
+        }
+        Some(look)
+    }
+}
+
+/// A tenant's status that waits for its mux.
+#[derive(Default)]
+struct Look {
+    base: TenantStatus,
+    pids: BTreeMap<u64, i32>,
+    told: Option<oneshot::Receiver<MuxStatus>>,
+}
+
+impl Look {
+    /// `only` is the uid whose sessions are shown; without one, everybody's.
+    async fn finish(mut self, only: Option<u32>) -> TenantStatus {
+        let Some(told) = self.told.take() else { return self.base };
+        match tokio::time::timeout(MUX_TELLS, told).await {
+            Ok(Ok(status)) => fill(&mut self.base, &self.pids, status, only),
+            _ => self.base.problems.push("its mux does not answer".to_owned()),
+        }
+        self.base
+    }
+}
+
+fn answer<T>(reply: Reply<T>, what: Result<T, ControlError>) {
+    // Who no longer waits needs no answer.
+    let _ = reply.send(what);
+}
+
+fn unknown(tenant: &str) -> ControlError {
+    ControlError::UnknownTenant { tenant: quoted(tenant).trim_matches('"').to_owned() }
+}
+
+fn admin_only(method: &str) -> ControlError {
+    ControlError::AdminOnly {
+        method: method.to_owned(),
+        cure: "run it as root, as the owner of a user-mode tenantd, or be listed in admins of tenantd.toml"
+            .to_owned(),
+    }
+}
+
+fn pids(cell: &Cell) -> BTreeMap<u64, i32> {
+    cell.children.iter().filter_map(|(id, child)| Some((*id, child.pid?))).collect()
+}
+
+fn status_word(tenant: &Tenant) -> String {
+    match tenant.status {
+        Status::Active => "active".to_owned(),
+        Status::Suspended => "suspended".to_owned(),
+        Status::Trial { until } if unix_now() >= until => "trial over".to_owned(),
+        Status::Trial { until } => match jiff::Timestamp::from_second(until) {
+            Ok(until) => format!("trial until {until}"),
+            Err(_) => "trial".to_owned(),
+        },
+    }
+}
+
+fn describe(tenant: &Tenant, data: String) -> TenantStatus {
+    let servers = tenant.servers.iter().map(|server| ServerStatus {
+        name: server.name.to_string(),
+        command: server.command.display().to_string(),
+        share: match server.share {
+            Share::Tenant => "tenant",
+            Share::User => "user",
+            Share::Session => "session",
+        }
+        .to_owned(),
+        children: Vec::new(),
+    });
+    TenantStatus {
+        id: tenant.id.to_string(),
+        name: tenant.name.clone(),
+        status: status_word(tenant),
+        data,
+        digest: tenant.digest.clone(),
+        layers: super::LAYERS.iter().map(|layer| layer.as_str().to_owned()).collect(),
+        missing_layers: missing().map(|layer| layer.as_str().to_owned()).collect(),
+        servers: servers.collect(),
+        ..TenantStatus::default()
+    }
+}
+
+fn broken(id: &TenantId, problems: &[crate::config::Problem]) -> TenantStatus {
+    TenantStatus {
+        id: id.to_string(),
+        status: "broken".to_owned(),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        ..TenantStatus::default()
+    }
+}
+
+fn fill(base: &mut TenantStatus, pids: &BTreeMap<u64, i32>, told: MuxStatus, only: Option<u32>) {
+    let seen = |session: &&SessionLine| only.is_none_or(|uid| session.uid == uid);
+    base.sessions = told.sessions.iter().filter(seen).map(session).collect();
+    for line in &told.children {
+        let server = base.servers.iter_mut().find(|server| server.name == line.server.as_str());
+        if let Some(server) = server {
+            server.children.push(child(line, pids.get(&line.child).copied()));
+        }
+    }
+    base.calls = seconds(told.calls);
+    base.refused = seconds(told.refused);
+    base.dropped = seconds(told.dropped);
+}
+
+fn session(line: &SessionLine) -> SessionStatus {
+    SessionStatus {
+        id: line.session.to_string(),
+        server: line.server.to_string(),
+        user: line.user.clone(),
+        uid: i64::from(line.uid),
+        client: line.client.clone(),
+        era: line.era.clone(),
+        in_flight: i64::from(line.in_flight),
+        calls: seconds(line.calls),
+        age_s: seconds(line.age_s),
+    }
+}
+
+fn child(line: &ChildLine, pid: Option<i32>) -> ChildStatus {
+    ChildStatus {
+        state: line.state.clone(),
+        pid: pid.map(i64::from),
+        user: line.user.clone(),
+        era: line.era.clone(),
+        version: line.version.clone(),
+        sessions: i64::from(line.sessions),
+        starts: seconds(line.starts),
+        last: line.last.clone(),
+        age_s: seconds(line.age_s),
+    }
+}
+
+/// Varlink's integers are signed.
+fn seconds(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn missing() -> impl Iterator<Item = Layer> {
+    ALL.into_iter().filter(|layer| !super::LAYERS.contains(layer))
+}
+
+pub(super) fn not_isolated() -> Vec<String> {
+    let why = |layer| match layer {
+        Layer::Namespaces => "a server sees the user's files, processes and network",
+        Layer::Landlock => "the kernel does not confine a server to its directories",
+        Layer::Seccomp => "a server may make every system call",
+        Layer::Cgroup => "memory, processors and processes of a tenant are not bounded as a whole",
+    };
+    missing()
+        .map(|layer| {
+            let (name, why) = (layer.as_str(), why(layer));
+            format!("{name}: not enforced by this version, {why}; run only servers that you trust with this")
+        })
+        .collect()
+}

@@ -1,0 +1,135 @@
+//! The end: doors closed, every mux drained, and nothing of what we started left.
+//!
+//! ```text
+//! stop --> every mux drains (`drain`) --> all gone --> what is left of descendants is killed --> exit
+//!                    \--`drain` + 4 s: kill-----------------^
+//! ```
+//!
+//! As a child subreaper the supervisor is the parent of whatever lost its own, so that killing our own
+//! children until there is none reaches every descendant, and no pid can be another's: we alone reap.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::house::House;
+use super::message::Reply;
+use super::spawn;
+use crate::policy::reason::UNAVAILABLE;
+
+/// How long after its drain a mux may live.
+const GRACE: Duration = Duration::from_secs(4);
+/// How long the last descendants may take to die of SIGKILL.
+const LAST: Duration = Duration::from_millis(900);
+/// How often we look whether they have.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// The end, once it has begun.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    /// When patience ends.
+    pub(super) deadline: Instant,
+    /// Who asked for it and waits.
+    pub(super) askers: Vec<Reply<()>>,
+}
+
+impl House {
+    /// Begins the end. The doors are closed by whoever owns them.
+    pub(super) fn stop(&mut self, why: &str, asker: Option<Reply<()>>) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.askers.extend(asker);
+            return;
+        }
+        let drain = self.settings().drain;
+        tracing::info!("stopping: {why}");
+        super::notify::stopping();
+        for cell in self.cells.values_mut() {
+            cell.drain("tenantd is stopping", UNAVAILABLE, drain);
+        }
+        let deadline = Instant::now() + drain + GRACE;
+        self.stopping = Some(Stopping { deadline, askers: asker.into_iter().collect() });
+    }
+
+    /// Whether the loop may end.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopping
+            .as_ref()
+            .is_some_and(|stopping| self.cells.is_empty() || stopping.deadline <= Instant::now())
+    }
+
+    /// Kills what is left, and answers who asked.
+    pub(super) fn finish(&mut self) {
+        for (tenant, cell) in &self.cells {
+            tracing::warn!(%tenant, "the mux did not end in time and is killed");
+            spawn::kill(&cell.pidfd);
+        }
+        self.cells.clear();
+        let left = kill_descendants(LAST);
+        if left > 0 {
+            tracing::error!("{left} processes cannot be killed");
+        }
+        for asker in self.stopping.take().into_iter().flat_map(|stopping| stopping.askers) {
+            let _ = asker.send(Ok(()));
+        }
+    }
+}
+
+/// Buries every child that has ended. Who it was is known by its pidfd.
+pub(super) fn reap() {
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            return;
+        }
+    }
+}
+
+/// Kills our children, and theirs as they become ours. Returns how many are left.
+fn kill_descendants(within: Duration) -> usize {
+    let until = Instant::now() + within;
+    loop {
+        reap();
+        if waitpid(None, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
+            return 0;
+        }
+        let children = children();
+        if Instant::now() >= until {
+            return children.len();
+        }
+        for child in children {
+            let _ = kill(child, Signal::SIGKILL);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Our children: by /proc/self/task where the kernel has it, else by looking at everybody's parent.
+fn children() -> Vec<Pid> {
+    let lists = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let lists: Vec<_> =
+        lists.map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
+    if lists.iter().any(Result::is_ok) {
+        let text: String = lists.into_iter().flatten().collect();
+        return text
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(Pid::from_raw)
+            .collect();
+    }
+    let me = std::process::id();
+    let everybody = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    everybody
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| parent(*pid) == Some(me))
+        .map(Pid::from_raw)
+        .collect()
+}
+
+/// Field 4 of /proc/PID/stat; the name in field 2 may hold spaces and parentheses.
+fn parent(pid: i32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(1)?.parse().ok()
+}
