@@ -100,7 +100,7 @@ impl Desk<'_> {
     }
 
     /// The file's table over what lies under it, and where the file begins.
-    fn merged<'s>(
+    pub(super) fn merged<'s>(
         &'s self,
         source: &'s Source,
         sources: &mut Sources<'s>,

@@ -27,6 +27,7 @@ mod explain;
 mod host;
 mod layer;
 mod meant;
+mod origin;
 mod patterns;
 mod problem;
 mod report;
@@ -36,4 +37,5 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
+pub use origin::{Setting, effective};
 pub use problem::Problem;

@@ -136,7 +136,7 @@ impl Driver {
     fn output(&self, end: End) -> Option<Rc<Output>> {
         match end {
             End::Session(id) => self.sessions.borrow().get(&id).map(|wire| wire.output.clone()),
-            End::Child(id) => self.children.borrow().get(&id).and_then(|wire| wire.stdin.clone()),
+            End::Child(id) => self.children.borrow().get(&id).and_then(ChildWire::stdin),
         }
     }
 

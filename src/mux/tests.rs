@@ -549,6 +549,26 @@ fn a_client_whose_input_ended_still_gets_its_answers() {
 }
 
 #[test]
+fn a_client_that_says_everything_at_once_and_ends_gets_every_answer() {
+    let mut desk = Desk::new(Share::Tenant);
+    let a = desk.open(1, 1000);
+    desk.client(
+        a,
+        &format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{HELLO}}}"#),
+    );
+    desk.client(a, r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
+    desk.client(a, &call("1", None));
+    desk.exchange.client_ended(a, desk.now);
+    let child = desk.start();
+    desk.shake(child);
+    let call = desk.server_heard(child).pop().expect("the call");
+    assert_eq!(desk.client_heard(a)[0]["id"], 0);
+    desk.server(child, &json!({"jsonrpc":"2.0","id":call["id"],"result":{}}).to_string());
+    assert_eq!(desk.client_heard(a)[0]["id"], 1);
+    assert!(desk.acts().iter().any(|act| matches!(act, Act::CloseSession { .. })));
+}
+
+#[test]
 fn a_drain_waits_for_calls_in_flight_and_refuses_new_ones() {
     let mut desk = Desk::new(Share::Tenant);
     let (a, child) = desk.legacy(1, 1000);

@@ -170,7 +170,7 @@ impl House {
     }
 
     /// Starts the mux of a tenant.
-    pub(super) fn start_cell(&mut self, tenant: &Arc<Tenant>) -> std::io::Result<&mut Cell> {
+    pub(super) fn start_cell(&mut self, tenant: &Arc<Tenant>) -> std::io::Result<()> {
         self.next_cell += 1;
         let number = self.next_cell;
         let plan = plan::of(tenant, self.settings(), self.owner.0);
@@ -185,7 +185,8 @@ impl House {
         };
         let cell = Cell::start(seed)?;
         tracing::info!(tenant = %tenant.id, pid = cell.pid, "a mux was started");
-        Ok(self.cells.entry(tenant.id.clone()).insert_entry(cell).into_mut())
+        self.cells.insert(tenant.id.clone(), cell);
+        Ok(())
     }
 
     /// Starts what starts with its tenant.

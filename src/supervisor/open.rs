@@ -1,5 +1,6 @@
 //! Admission on the loop: a verdict for each [`OpenAsk`], and the mux that it needs.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,7 +49,9 @@ impl House {
             );
             return refuse(&ask, refusal(&said, UNAVAILABLE, "crash-loop", false));
         }
-        match self.start_cell(tenant) {
+        let started = self.start_cell(tenant);
+        let cell = self.cells.get_mut(&tenant.id);
+        match started.and_then(|()| cell.ok_or_else(|| io::ErrorKind::NotFound.into())) {
             Ok(cell) => cell.waiting.push(ask),
             Err(error) => {
                 tracing::error!(tenant = %tenant.id, "the mux cannot be started: {error}");

@@ -38,13 +38,10 @@ impl House {
         self.reloading.now.extend(asker);
         let (layout, house) = (self.options.layout.clone(), self.handle.clone());
         let (done, loaded) = oneshot::channel();
-        tokio::task::spawn_blocking(move || {
-            // The loop may have ended meanwhile.
-            let _ = done.send(load(&layout));
-        });
+        tokio::task::spawn_blocking(move || done.send(Box::new(load(&layout))));
         tokio::task::spawn_local(async move {
             if let Ok(loaded) = loaded.await {
-                let _ = house.say(Message::Loaded(Box::new(loaded))).await;
+                let _ = house.say(Message::Loaded(loaded)).await;
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::{GOOD, Home, is_good};
+use crate::{GOOD, Home, is_good, said};
 
 /// Lines that look like a tenant file, and lines that look like nothing.
 fn toml_ish() -> impl Strategy<Value = String> {
@@ -82,5 +82,22 @@ proptest! {
         let loaded = home.load();
         prop_assert!(is_good(&loaded, "globex"));
         prop_assert!(is_good(&loaded, "acme") != loaded.problems.iter().any(|p| p.file.contains("acme")));
+    }
+}
+
+#[test]
+fn depth_and_number_are_bounded() {
+    for text in [
+        "x = ".to_owned() + &"[".repeat(500_000),
+        "x = ".to_owned() + &"{a=".repeat(300_000),
+        "a.".repeat(400_000) + "b = 1",
+        "[".to_owned() + &"a.".repeat(400_000) + "b]",
+        (0..50_000).map(|n| format!("k{n} = 1\n")).collect(),
+        "\"".repeat(1_000_001),
+    ] {
+        let loaded = Home::with(&[("tenants.d/acme.toml", &text)]).load();
+        let said = said(&loaded);
+        assert!((1..=101).contains(&said.len()), "{} problems", said.len());
+        assert!(said.iter().all(|line| line.len() < 1000), "a line too long to read");
     }
 }

@@ -64,3 +64,13 @@ fn a_directory_that_cannot_be_listed_is_not_an_empty_one() {
     let loaded = home.load();
     assert!(!loaded.complete && said(&loaded)[0].starts_with("tenants.d: cannot be read"));
 }
+
+#[test]
+fn a_directory_that_everybody_may_add_to_is_not_believed() {
+    let home = Home::with(&[("tenants.d/acme.toml", GOOD)]);
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(home.layout.tenants(), open).expect("chmod");
+    let loaded = home.load();
+    assert!(!loaded.complete && loaded.tenants.is_empty());
+    assert!(said(&loaded)[0].contains("everybody on this machine may add files"), "{loaded:?}");
+}

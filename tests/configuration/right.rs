@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use tenantd::config::load;
 use tenantd::config::tenant::{Layer, Limit, Network, Share, Status};
+use tenantd::config::{effective, load};
+use tenantd::names::TenantId;
 use tenantd::paths::{Layout, Mode};
 
 use crate::{GOOD, Home, every_key, said, tenant};
@@ -75,6 +76,31 @@ fn defaults_lie_under_the_template_and_the_template_under_the_file() {
     assert_eq!(acme.quota.processes, Limit::At(1));
     assert_eq!(acme.grants[0].users, ["a"]);
     assert_eq!(tenant(&loaded, "globex").quota.sessions, Limit::At(1));
+}
+
+#[test]
+fn every_value_knows_the_file_that_it_comes_from() {
+    let home = Home::with(&[
+        ("tenantd.toml", "[defaults.quota]\nsessions = 1\nprocesses = 1\n"),
+        ("templates.d/office.toml", "\n[quota]\nsessions = 2\n"),
+        ("tenants.d/acme.toml", "template = \"office\"\nserver.command = \"sh\"\n"),
+    ]);
+    let acme = TenantId::parse("acme").expect("an id");
+    let settings = effective(&home.layout, &acme).expect("a file");
+    let lines: Vec<_> = settings
+        .iter()
+        .map(|set| format!("{} = {} # {}:{}", set.key, set.value, set.file, set.line))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "quota.processes = 1 # tenantd.toml:3",
+            "quota.sessions = 2 # templates.d/office.toml:3",
+            "server.command = \"sh\" # tenants.d/acme.toml:2",
+            "template = \"office\" # tenants.d/acme.toml:1",
+        ]
+    );
+    assert_eq!(effective(&home.layout, &TenantId::parse("globex").expect("an id")), None);
 }
 
 #[test]
