@@ -99,7 +99,8 @@ impl House {
                 if let Some(cell) = self.cells.get(tenant) {
                     let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
                     if !expected {
-                        tracing::error!(%tenant, "the mux is broken and is killed: {why}");
+                        // Most likely it is dead and its pidfd says so next.
+                        tracing::warn!(%tenant, "the mux cannot be talked to: {why}");
                         kill(&cell.pidfd);
                     }
                 }
@@ -120,6 +121,7 @@ impl House {
             }
             FromMux::Closed { session, reason } => {
                 cell.sessions.remove(&session);
+                let reason = if reason.is_empty() { "the client left" } else { &reason };
                 tracing::info!(%tenant, %session, "a session ended: {reason}");
             }
             FromMux::Status { ticket, status } => {
