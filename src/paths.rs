@@ -215,9 +215,13 @@ mod tests {
     fn a_runtime_directory_that_others_can_enter_is_not_private() {
         let dir = tempfile::tempdir().expect("a directory");
         let uid = nix::unistd::getuid().as_raw();
+        let chmod = |mode| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(dir.path(), permissions).expect("chmod");
+        };
+        chmod(0o700);
         assert!(is_private(dir.path(), uid));
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(dir.path(), open).expect("chmod");
+        chmod(0o755);
         assert!(!is_private(dir.path(), uid));
         assert!(!is_private(dir.path(), uid + 1));
         assert!(!is_private(Path::new("/nonexistent"), uid));

@@ -319,6 +319,12 @@ pub enum Request {
         /// Fail at once where the session could wait for a cure.
         strict: bool,
     },
+    /// Would a session be opened, or refused for another reason than not knowing the tenant? No
+    /// descriptors.
+    Ask {
+        /// As in [`Request::Open`].
+        target: Option<String>,
+    },
 }
 
 /// The session door's one answer.
@@ -334,6 +340,8 @@ pub enum Answer {
         /// The server.
         server: ServerName,
     },
+    /// The tenant is known here to who asks.
+    Known,
     /// Not opened.
     Refused(Refusal),
 }

@@ -191,11 +191,11 @@ fn answer<T>(
 fn refusal(error: ControlError) -> Failure {
     let message = match error {
         ControlError::UnknownTenant { tenant } => format!(
-            "there is no tenant {:?}, or none that you may use (tenantd status lists yours)",
+            "there is no tenant {}, or none that you may use (tenantd status lists yours)",
             print::word(&tenant)
         ),
         ControlError::UnknownServer { tenant, server } => format!(
-            "tenant {} has no server {:?} (tenantd status lists them)",
+            "tenant {} has no server {} (tenantd status lists them)",
             print::word(&tenant),
             print::word(&server)
         ),

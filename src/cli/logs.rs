@@ -133,6 +133,7 @@ impl<W: Write> Reader<W> {
         let events = AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_DELETE_SELF;
         watch.add_watch(&self.directory, events).with_context(|| {
             format!("cannot watch {shown} (is fs.inotify.max_user_watches used up?)")
@@ -159,31 +160,34 @@ impl<W: Write> Reader<W> {
         }
     }
 
-    /// Prints what was written since; where the file was rotated, also what came between.
+    /// Prints what was written since; where the file was rotated, also what came between. A file that was
+    /// removed is let go, so that the kernel can tell when the directory is.
     fn catch_up(
         &mut self,
         newest: Option<BufReader<File>>,
     ) -> anyhow::Result<Option<BufReader<File>>> {
-        let Some(mut file) = newest else {
-            let Some(file) = self.open(0)? else { return Ok(None) };
-            return self.print_new(file).map(Some);
-        };
-        let behind = self.age_of(file.get_ref());
-        file = self.print_new(file)?;
+        let mut behind = 1;
+        let mut kept = None;
+        if let Some(file) = newest {
+            let age = self.age_of(file.get_ref());
+            let file = self.print_new(file)?;
+            behind = age.unwrap_or(behind);
+            kept = age.map(|_| file);
+        }
         for age in (0..behind).rev() {
             if let Some(next) = self.open(age)? {
-                file = self.print_new(next)?;
+                kept = Some(self.print_new(next)?);
             }
         }
-        Ok(Some(file))
+        Ok(kept)
     }
 
-    /// How often this file was rotated; beyond the oldest where it is gone.
-    fn age_of(&self, file: &File) -> usize {
+    /// How often this file was rotated; nothing where it is gone.
+    fn age_of(&self, file: &File) -> Option<usize> {
         let identity = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
         let ours = file.metadata().ok().map(identity);
         let at = |age: &usize| Path::metadata(&self.path(*age)).ok().map(identity) == ours;
-        (0..=ROTATED).find(at).unwrap_or(ROTATED + 1)
+        (0..=ROTATED).find(at)
     }
 
     fn print_new(&mut self, mut file: BufReader<File>) -> anyhow::Result<BufReader<File>> {

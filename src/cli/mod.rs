@@ -88,8 +88,9 @@ fn unparsed(error: &clap::Error) -> u8 {
     USAGE
 }
 
-/// Says what is wrong, on stderr; with stderr closed there is nobody to tell.
+/// Says what is wrong, on stderr, escaped: it may quote anything. With stderr closed there is nobody to
+/// tell.
 fn complain(message: &str) {
     use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "tenantd: {message}");
+    let _ = writeln!(std::io::stderr(), "tenantd: {}", print::text(message));
 }

@@ -47,7 +47,7 @@ pub(super) fn render(reply: &StatusReply, paint: Paint) -> String {
     }
     for tenant in &reply.tenants {
         page.push('\n');
-        render_tenant(&mut page, tenant, paint);
+        render_tenant(&mut page, tenant, &it.problems, paint);
     }
     page
 }
@@ -71,7 +71,8 @@ pub(super) fn warnings(reply: &StatusReply, paint: Paint) -> String {
     lines
 }
 
-fn render_tenant(page: &mut String, tenant: &TenantStatus, paint: Paint) {
+/// One tenant; `told` are the problems that stand at the head of the page already.
+fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], paint: Paint) {
     let running = tenant.mux_pid.map_or("not in use".to_owned(), |pid| format!("mux pid {pid}"));
     let _ = writeln!(
         page,
@@ -82,7 +83,7 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, paint: Paint) {
         count(i64::try_from(tenant.sessions.len()).unwrap_or(i64::MAX), "session"),
         count(tenant.calls, "call"),
     );
-    for problem in &tenant.problems {
+    for problem in tenant.problems.iter().filter(|problem| !told.contains(problem)) {
         let _ = writeln!(page, "  {} {}", paint.alarm("problem:"), cut(problem, WARNING));
     }
     if !tenant.missing_layers.is_empty() {
@@ -230,7 +231,7 @@ mod tests {
                 status: "active".into(),
                 data: "/d".into(),
                 digest: String::new(),
-                problems: vec![],
+                problems: vec!["tenants.d/x.toml:1:1: broken".into(), "no start".into()],
                 layers: vec![],
                 missing_layers: vec!["seccomp".into()],
                 mux_pid: Some(7),
@@ -250,6 +251,8 @@ mod tests {
         assert_eq!(heads[0], "NOT ISOLATED: seccomp: not built yet");
         assert_eq!(heads[1], "not enforced yet: acme.toml: quota.memory");
         assert_eq!(heads[2], "problem: tenants.d/x.toml:1:1: broken");
+        assert_eq!(page.matches("x.toml:1:1").count(), 1, "{page}");
+        assert!(page.contains("  problem: no start\n"), "{page}");
     }
 
     #[test]

@@ -39,8 +39,9 @@ const TENANT: [&str; 26] = [
 const MAIN: [&str; 7] =
     ["admins", "idle_exit", "orphan_timeout", "drain", "log.level", "log.retention", "defaults"];
 
-/// Tables whose keys are the writer's own: told as one.
-const MAPS: [&str; 4] = ["server.env", "tools.require", "features", "defaults"];
+/// Keys that are told as one, whatever they hold.
+const WHOLE: [&str; 6] =
+    ["server.env", "tools.require", "features", "credential", "audit.sinks", "defaults"];
 
 /// The keys that a merged tenant sets without effect in this version.
 pub(super) fn tenant(table: &DeTable<'_>) -> Vec<String> {
@@ -76,7 +77,7 @@ fn walk(table: &DeTable<'_>, shown: &str, known: &str, visit: &mut dyn FnMut(&st
             _ => join(known, key),
         };
         match value.get_ref() {
-            DeValue::Table(_) if MAPS.contains(&known.as_str()) => visit(&shown, &known),
+            _ if WHOLE.contains(&known.as_str()) => visit(&shown, &known),
             DeValue::Table(table) => walk(table, &shown, &known, visit),
             DeValue::Array(entries) if entries.iter().any(|entry| entry.get_ref().is_table()) => {
                 let tables = entries.iter().filter_map(|entry| entry.get_ref().as_table());

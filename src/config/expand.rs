@@ -100,9 +100,12 @@ fn first_piece(text: &str) -> (Piece<'_>, &str) {
 }
 
 /// The name of the placeholder that `text` begins with, and what follows it.
-fn placeholder(text: &str) -> Option<(&str, &str)> {
-    let (name, after) = text.strip_prefix('{')?.split_once('}')?;
-    NAMES.contains(&name).then_some((name, after))
+fn placeholder(text: &str) -> Option<(&'static str, &str)> {
+    // Compared name by name: a search for the closing brace would read a text of braces to its end
+    // for each of them.
+    let inner = text.strip_prefix('{')?;
+    let closed = |name: &&'static str| Some((*name, inner.strip_prefix(*name)?.strip_prefix('}')?));
+    NAMES.iter().find_map(closed)
 }
 
 #[cfg(test)]
@@ -146,6 +149,14 @@ mod tests {
         assert_eq!(near_miss("{Data}"), Some(("Data", "data")));
         assert_eq!(near_miss("x{ user }y"), Some((" user ", "user")));
         assert_eq!(near_miss("{data} {date} {{name}}"), None);
+    }
+
+    #[test]
+    fn a_megabyte_of_braces_is_read_once() {
+        // Quadratic, this would take minutes.
+        for text in ["{".repeat(1 << 20), "{a".repeat(1 << 19), "}".repeat(1 << 20)] {
+            assert!(ACME.expand(&text) == text && near_miss(&text).is_none() && !needs_user(&text));
+        }
     }
 
     #[test]

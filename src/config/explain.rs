@@ -46,6 +46,21 @@ pub(super) fn explain(message: &str, spot: Spot<'_>) -> Explained {
     Explained { what, cure, meant: None }
 }
 
+/// Explains a message of the TOML parser.
+pub(super) fn explain_syntax(message: &str) -> Explained {
+    let (what, cure) = match message.split_once(", expected ") {
+        Some(("string values must be quoted", _)) => {
+            ("text without quotes", "put it in quotes".into())
+        }
+        Some((what, expected)) => (what, format!("expected {expected}")),
+        None if message == "duplicate key" => {
+            ("this key or section is there already", "keep one of them".into())
+        }
+        None => (message, "correct the line".into()),
+    };
+    Explained { what: format!("not TOML: {what}"), cure, meant: None }
+}
+
 fn wrong_type(expected: &str, spot: Spot<'_>) -> (String, String) {
     match expected {
         "a string" => (spot.is_not("text"), "put it in quotes".to_owned()),

@@ -36,8 +36,10 @@ impl Wrong {
 impl Host {
     /// This machine.
     pub(super) fn this(layout: &Layout) -> Self {
-        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
-        let home = user.map(|user| user.dir).filter(|home| home.is_absolute());
+        // A question to NSS, which may ask the network: only where the answer is of use.
+        let user = (layout.mode == Mode::User)
+            .then(|| nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten());
+        let home = user.flatten().map(|user| user.dir).filter(|home| home.is_absolute());
         let program = std::env::current_exe().ok().map(undeleted);
         Self { mode: layout.mode, home, program }
     }

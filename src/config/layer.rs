@@ -10,12 +10,17 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::explain::{Spot, explain};
+use super::explain::{Spot, explain, explain_syntax};
 use super::report::Report;
 use super::source::{Source, Sources};
 
 /// A table with addresses.
 pub(super) type Table<'a> = Spanned<DeTable<'a>>;
+
+/// A table without entries.
+pub(super) fn empty<'a>() -> Table<'a> {
+    Spanned::new(0..0, DeTable::new())
+}
 
 /// Parses a source; what is not TOML goes to the report, what could be read is returned.
 pub(super) fn parse<'a>(
@@ -28,8 +33,8 @@ pub(super) fn parse<'a>(
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let span = base + span.start..base + span.end;
-        let what = format!("this is not TOML: {}", error.message());
-        report.add_syntax(span.clone(), sources.lines(&span), what);
+        let explained = explain_syntax(error.message());
+        report.add_syntax(&span, sources.lines(&span), explained.what, explained.cure);
     }
     shift_table(table, base)
 }
@@ -156,8 +161,7 @@ fn prune_within(value: &mut DeValue<'_>, span: &Range<usize>) -> Option<Pruned> 
                 }
             }
             array.iter().find(|entry| entry.span() == *span)?;
-            let entries = std::mem::replace(array, DeArray::default()).into_iter();
-            *array = entries.filter(|entry| entry.span() != *span).collect();
+            *array = array.iter().filter(|entry| entry.span() != *span).cloned().collect();
             Some(Pruned { path: Vec::new(), element: true })
         }
         _ => None,

@@ -18,13 +18,16 @@ pub mod load;
 pub mod schema;
 pub mod tenant;
 
+mod base;
 mod command;
 mod digest;
+mod draft;
 mod enforced;
 mod explain;
 mod host;
 mod layer;
 mod meant;
+mod origin;
 mod patterns;
 mod problem;
 mod report;
@@ -34,4 +37,5 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
+pub use origin::{Setting, effective};
 pub use problem::Problem;

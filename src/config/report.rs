@@ -20,6 +20,7 @@ pub(super) struct Report {
     lost: BTreeSet<String>,
     broken: Vec<Range<usize>>,
     more: bool,
+    doubtful: bool,
 }
 
 #[derive(Debug)]
@@ -54,9 +55,15 @@ impl Report {
     }
 
     /// Adds a flaw of the syntax; `lines` are those that cannot be trusted.
-    pub(super) fn add_syntax(&mut self, span: Range<usize>, lines: Range<usize>, what: String) {
+    pub(super) fn add_syntax(
+        &mut self,
+        span: &Range<usize>,
+        lines: Range<usize>,
+        what: String,
+        cure: String,
+    ) {
         self.broken.push(lines);
-        self.push(Flaw { span, what, cure: String::new() });
+        self.push(Flaw { span: span.clone(), what, cure });
     }
 
     /// Adds that the key at `path` is missing, unless it was there and got lost by a flaw of its own.
@@ -67,9 +74,15 @@ impl Report {
         what: impl Into<String>,
         cure: impl Into<String>,
     ) {
-        if self.broken.is_empty() && !self.is_lost(path) {
+        if self.broken.is_empty() && !self.doubtful && !self.is_lost(path) {
             self.add(span, what, cure);
         }
+    }
+
+    /// Notes that something under the file is not there as it should be: what seems to be missing may
+    /// be missing for that reason.
+    pub(super) fn doubt(&mut self) {
+        self.doubtful = true;
     }
 
     /// Notes that the value at `path` was wrong and is no longer there.
@@ -142,7 +155,7 @@ mod tests {
     #[test]
     fn a_flaw_on_a_line_that_is_not_toml_is_not_told() {
         let mut report = Report::default();
-        report.add_syntax(9..13, 0..14, "a value needs quotes".into());
+        report.add_syntax(&(9..13), 0..14, "a value needs quotes".into(), String::new());
         report.add(&(9..13), "is not a size", "");
         report.add(&(20..21), "is not a size", "");
         assert_eq!(report.flaws.len(), 2);

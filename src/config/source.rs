@@ -113,21 +113,16 @@ fn not_utf8(name: &str, error: &std::string::FromUtf8Error) -> Problem {
 pub(super) fn stems(dir: &Path, name: &str) -> (Vec<String>, Vec<Problem>) {
     let mut stems = Vec::new();
     let mut problems = Vec::new();
-    match std::fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+    match names(dir) {
+        Ok(names) => {
+            let toml = names.iter().filter(|name| !name.starts_with('.'));
+            stems.extend(toml.filter_map(|name| name.strip_suffix(".toml")).map(str::to_owned));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => problems.push(Problem::whole(
-            name,
-            format!("cannot be read: {error}"),
-            "give the supervisor's user the right to read the directory",
-        )),
-        Ok(entries) => {
-            for entry in entries {
-                let file = entry.file_name().to_string_lossy().into_owned();
-                match file.strip_suffix(".toml") {
-                    Some(stem) if !file.starts_with('.') => stems.push(stem.to_owned()),
-                    _ => {}
-                }
-            }
+        Err(error) => {
+            let cure =
+                "make it a directory that the supervisor's user may read and not everybody write";
+            problems.push(Problem::whole(name, format!("cannot be read: {error}"), cure));
         }
     }
     stems.sort_unstable();
@@ -137,6 +132,15 @@ pub(super) fn stems(dir: &Path, name: &str) -> (Vec<String>, Vec<Problem>) {
         stems.truncate(FILES_MAX);
     }
     (stems, problems)
+}
+
+/// The names of what is in a directory that not everybody may add to.
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(dir)?;
+    if dir.metadata()?.mode() & 0o002 != 0 {
+        return Err(io::Error::other("everybody on this machine may add files to it"));
+    }
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 /// The sources of one load side by side: a byte of any of them has one address.

@@ -25,11 +25,19 @@ const SILENCE: Duration = Duration::from_millis(80);
 
 /// One child's descriptors. Dropping them ends the lifeline: its keeper kills what is left.
 pub(super) struct ChildWire {
-    pub(super) stdin: Option<Rc<Output>>,
+    /// With its writer task, which would keep it open.
+    stdin: Option<(Rc<Output>, Tasks)>,
     lifeline: Rc<AsyncFd<OwnedFd>>,
     pub(super) pidfd: OwnedFd,
     stopping: Cell<bool>,
     _tasks: Tasks,
+}
+
+impl ChildWire {
+    /// The server's stdin, until it is closed.
+    pub(super) fn stdin(&self) -> Option<Rc<Output>> {
+        self.stdin.as_ref().map(|(output, _)| output.clone())
+    }
 }
 
 /// A server's stdout, which two tasks read: one as it comes, one to the end after the death.
@@ -58,13 +66,14 @@ impl Driver {
             input: Input::new(stdout)?,
             framer: RefCell::new(Framer::new(limit)),
         });
+        let mut writer = Tasks::default();
+        writer.spawn(self.clone().write_on(End::Child(id), stdin.clone()));
         let mut tasks = Tasks::default();
-        tasks.spawn(self.clone().write_on(End::Child(id), stdin.clone()));
         tasks.spawn(self.clone().read_server(id, stdout.clone()));
         tasks.spawn(self.clone().read_stderr(server, Input::new(stderr)?));
         tasks.spawn(self.clone().watch_keeper(id, lifeline.clone(), stdout));
         let wire = ChildWire {
-            stdin: Some(stdin),
+            stdin: Some((stdin, writer)),
             lifeline,
             pidfd,
             stopping: Cell::new(false),

@@ -44,6 +44,8 @@ pub(super) struct Driver {
     armed: Cell<Option<Instant>>,
     /// A session was opened at least once.
     pub(super) used: Cell<bool>,
+    /// Sessions that are being closed: their last words are still to be said.
+    pub(super) closing: Cell<usize>,
     /// The supervisor was asked whether this mux may leave.
     asked_to_leave: Cell<bool>,
     /// The mux is to exit.
@@ -64,6 +66,7 @@ impl Driver {
             alarm: Notify::new(),
             armed: Cell::new(None),
             used: Cell::new(false),
+            closing: Cell::new(0),
             asked_to_leave: Cell::new(false),
             over: Notify::new(),
         })
@@ -133,7 +136,7 @@ impl Driver {
     fn output(&self, end: End) -> Option<Rc<Output>> {
         match end {
             End::Session(id) => self.sessions.borrow().get(&id).map(|wire| wire.output.clone()),
-            End::Child(id) => self.children.borrow().get(&id).and_then(|wire| wire.stdin.clone()),
+            End::Child(id) => self.children.borrow().get(&id).and_then(ChildWire::stdin),
         }
     }
 
@@ -267,7 +270,7 @@ impl Driver {
 
     fn leave_if_empty(self: &Rc<Self>) {
         let exchange = self.exchange.borrow();
-        if !exchange.is_empty() || !self.sessions.borrow().is_empty() {
+        if !exchange.is_empty() || self.closing.get() > 0 {
             self.asked_to_leave.set(false);
         } else if exchange.draining.is_some() {
             self.over.notify_one();

@@ -29,6 +29,8 @@ mod session;
 mod sessions;
 mod start;
 mod status;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::os::fd::OwnedFd;

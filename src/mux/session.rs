@@ -72,6 +72,8 @@ pub(super) struct Session {
     /// Lines that wait until the server is ready.
     pub(super) waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
+    /// The lines that waited are on their way: more is owed than can be seen.
+    pub(super) replaying: bool,
     /// Requests of the server's that this client is to answer, by the id that it got.
     pub(super) asks: HashMap<u64, Ask>,
     next_ask: u64,
@@ -111,6 +113,7 @@ impl Session {
             in_flight: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            replaying: false,
             asks: HashMap::new(),
             next_ask: 0,
             level: None,
@@ -146,7 +149,7 @@ impl Session {
 
     /// Whether anything is owed to this client.
     pub(super) fn is_owed(&self) -> bool {
-        !self.in_flight.is_empty() || !self.waiting.is_empty()
+        self.replaying || !self.in_flight.is_empty() || !self.waiting.is_empty()
     }
 
     /// Notes a server's request and gives the id that the client gets.

@@ -92,6 +92,7 @@ impl Driver {
         let driver = self.clone();
         let SessionWire { output, lifeline, _tasks: tasks } = wire;
         drop(tasks);
+        self.closing.set(self.closing.get() + 1);
         spawn_local(async move {
             let written = async {
                 while output.turn(|| driver.flush(End::Session(id), &output)).await == Turn::Blocked
@@ -105,6 +106,7 @@ impl Driver {
             say(&lifeline, &farewell);
             drop(lifeline);
             driver.tell(&FromMux::Closed { session: id, reason: farewell.reason });
+            driver.closing.set(driver.closing.get() - 1);
             driver.settle();
         });
     }

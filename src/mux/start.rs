@@ -290,37 +290,37 @@ impl Exchange {
     }
 
     fn replay_waiting(&mut self, key: &SlotKey, now: Instant) {
-        let sessions: Vec<_> = self
-            .slots
-            .get(key)
-            .map(|slot| slot.sessions.iter().copied().collect())
-            .unwrap_or_default();
-        for session in sessions {
-            let waiting =
-                self.sessions.get_mut(&session).map(super::session::Session::take_waiting);
-            for line in waiting.unwrap_or_default() {
-                self.client_message(session, &line, now);
-            }
-        }
+        self.each_waiting(key, |exchange, session, line| {
+            exchange.client_message(session, line, now);
+        });
     }
 
     /// Tells everyone who waits for a slot's server that it does not come.
     pub(super) fn fail_waiting(&mut self, key: &SlotKey, failure: &Failure) {
-        let sessions: Vec<_> = self
-            .slots
-            .get(key)
-            .map(|slot| slot.sessions.iter().copied().collect())
-            .unwrap_or_default();
-        for session in sessions {
-            let waiting =
-                self.sessions.get_mut(&session).map(super::session::Session::take_waiting);
-            for line in waiting.unwrap_or_default() {
-                let id = Envelope::read(&line).ok().and_then(|envelope| envelope.id);
-                if let Some(id) = id {
-                    self.refuse(session, Some(id.get().as_bytes()), failure);
-                }
+        self.each_waiting(key, |exchange, session, line| {
+            let id = Envelope::read(line).ok().and_then(|envelope| envelope.id);
+            if let Some(id) = id {
+                exchange.refuse(session, Some(id.get().as_bytes()), failure);
             }
-            self.close_if_done(session);
+        });
+    }
+
+    /// Takes every line that waits for a slot's server, in each session's order.
+    fn each_waiting(&mut self, key: &SlotKey, each: impl Fn(&mut Self, SessionId, &[u8])) {
+        let slot = self.slots.get(key);
+        let sessions: Vec<_> =
+            slot.map(|slot| slot.sessions.iter().copied().collect()).unwrap_or_default();
+        for id in sessions {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let lines = session.take_waiting();
+            session.replaying = true;
+            for line in lines {
+                each(self, id, &line);
+            }
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.replaying = false;
+            }
+            self.close_if_done(id);
         }
     }
 

@@ -44,10 +44,23 @@ impl Attendant {
     }
 
     fn answer(&self, connection: &OwnedFd) -> Result<Answer, Refusal> {
-        let (target, hand) = receive(connection)?;
+        let (request, descriptors) = receive(connection)?;
         let principal = self.who(connection)?;
-        let pass = self.ask(principal, target)?;
-        self.pass(pass, &hand)
+        match request {
+            Request::Open { target, strict: _ } => {
+                let hand = Hand::check(descriptors).map_err(|error| bad(&error.to_string()))?;
+                match self.ask(principal, parse(target.as_deref())?, false)? {
+                    Some(pass) => self.pass(pass, &hand),
+                    None => Ok(Answer::Known),
+                }
+            }
+            Request::Ask { .. } if !descriptors.is_empty() => {
+                Err(bad("a question needs no descriptors"))
+            }
+            Request::Ask { target } => {
+                self.ask(principal, parse(target.as_deref())?, true).map(|_| Answer::Known)
+            }
+        }
     }
 
     fn who(&self, connection: &OwnedFd) -> Result<Principal, Refusal> {
@@ -63,15 +76,22 @@ impl Attendant {
         })
     }
 
-    fn ask(&self, principal: Principal, target: Target) -> Result<Pass, Refusal> {
+    /// Leave to pass the descriptors on; none where it was only a question.
+    fn ask(
+        &self,
+        principal: Principal,
+        target: Target,
+        question: bool,
+    ) -> Result<Option<Pass>, Refusal> {
         let (reply, verdict) = std::sync::mpsc::sync_channel(1);
         let ids = self.directory.ids();
         let deadline = Instant::now() + VERDICT;
         self.house
-            .open(OpenAsk { principal, ids, target, deadline, reply })
+            .open(OpenAsk { principal, ids, target, question, deadline, reply })
             .map_err(|_| leaving())?;
         match verdict.recv_timeout(VERDICT) {
-            Ok(Admission::Pass(pass)) => Ok(*pass),
+            Ok(Admission::Pass(pass)) => Ok(Some(*pass)),
+            Ok(Admission::Known) => Ok(None),
             Ok(Admission::Refused(refusal)) => Err(refusal),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(leaving()),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
@@ -106,7 +126,7 @@ impl Attendant {
 }
 
 /// The one datagram of a connection.
-fn receive(connection: &OwnedFd) -> Result<(Target, Hand), Refusal> {
+fn receive(connection: &OwnedFd) -> Result<(Request, Vec<OwnedFd>), Refusal> {
     if !ready(connection, PollFlags::IN, Instant::now() + PATIENCE) {
         return Err(bad("nothing was asked within 5 seconds"));
     }
@@ -120,11 +140,12 @@ fn receive(connection: &OwnedFd) -> Result<(Target, Hand), Refusal> {
     let request = serde_json::from_slice(asked).map_err(|error| {
         bad(&format!("the request is not understood: {}", quoted(&error.to_string())))
     })?;
-    let Request::Open { target, strict: _ } = request;
-    let target = target.map_or_else(|| Ok(Target::default()), |text| Target::parse(&text));
-    let target = target.map_err(|error| refusal(&error.to_string(), USAGE, "bad-target", false))?;
-    let hand = Hand::check(got.descriptors).map_err(|error| bad(&error.to_string()))?;
-    Ok((target, hand))
+    Ok((request, got.descriptors))
+}
+
+fn parse(target: Option<&str>) -> Result<Target, Refusal> {
+    let target = target.map_or_else(|| Ok(Target::default()), Target::parse);
+    target.map_err(|error| refusal(&error.to_string(), USAGE, "bad-target", false))
 }
 
 fn bad(message: &str) -> Refusal {

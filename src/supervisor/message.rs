@@ -27,6 +27,8 @@ pub(super) struct OpenAsk {
     pub(super) principal: Principal,
     pub(super) ids: Arc<Ids>,
     pub(super) target: Target,
+    /// Whether only to say if the tenant is known.
+    pub(super) question: bool,
     /// After this nobody waits for the answer.
     pub(super) deadline: Instant,
     /// Has room for the one answer, so the loop never waits.
@@ -37,6 +39,7 @@ pub(super) struct OpenAsk {
 #[derive(Debug)]
 pub(super) enum Admission {
     Refused(Refusal),
+    Known,
     Pass(Box<Pass>),
 }
 

@@ -22,7 +22,12 @@ impl House {
             return;
         }
         let (tenant, terms) = match self.decide(&ask) {
+            Ok(_) if ask.question => return answer(&ask, Admission::Known),
             Ok(decided) => decided,
+            // Whatever else stands in the way, the tenant is known to who asks.
+            Err(refusal) if ask.question && !refusal.elsewhere => {
+                return answer(&ask, Admission::Known);
+            }
             Err(refusal) => return refuse(&ask, refusal),
         };
         match self.cells.get_mut(&tenant.id) {
@@ -146,10 +151,15 @@ impl House {
             slip: Slip { back: self.slips.clone(), returned },
         };
         // A door thread that gave up drops it, and so takes the session back.
-        let _ = ask.reply.try_send(Admission::Pass(Box::new(pass)));
+        answer(ask, Admission::Pass(Box::new(pass)));
     }
 }
 
 fn refuse(ask: &OpenAsk, refusal: Refusal) {
-    let _ = ask.reply.try_send(Admission::Refused(refusal));
+    answer(ask, Admission::Refused(refusal));
+}
+
+/// A door thread that gave up is no longer there to hear it.
+fn answer(ask: &OpenAsk, admission: Admission) {
+    let _ = ask.reply.try_send(admission);
 }

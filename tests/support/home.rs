@@ -44,6 +44,7 @@ impl Home {
     pub(crate) fn new() -> Self {
         let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
         let home = Self { root };
+        fs::set_permissions(home.path(), Permissions::from_mode(0o700)).expect("chmod");
         home.own(home.path());
         home.directory("config/tenants.d");
         home

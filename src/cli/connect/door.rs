@@ -58,6 +58,9 @@ pub fn open(
     stdout: BorrowedFd<'_>,
 ) -> Result<Session, Refusal> {
     let asking = Asking { target, strict, stdin, stdout };
+    if choice == Choice::Any && is_known_to_both(target) {
+        return Err(ambiguous(target));
+    }
     let mut refused = None;
     for mode in modes(choice) {
         let layout = Layout::of(*mode).map_err(|error| no_layout(&error))?;
@@ -105,6 +108,7 @@ impl Asking<'_> {
                 Ok(Session { id: session, tenant, server, lifeline: ours.into() })
             }
             Answer::Refused(refusal) => Err(refusal),
+            Answer::Known => Err(unavailable("the supervisor gave another answer".to_owned())),
         }
     }
 
@@ -144,6 +148,23 @@ impl Asking<'_> {
         launch::user_supervisor(layout, || connect(&layout.session_socket()).ok())
             .map_err(unavailable)
     }
+}
+
+/// Whether the user's and the system's supervisor both know the tenant, so that neither may be guessed.
+fn is_known_to_both(target: Option<&str>) -> bool {
+    if modes(Choice::Any).len() < 2 || !knows(&Layout::system(), target) {
+        return false;
+    }
+    Layout::of(Mode::User).is_ok_and(|own| match own.session_socket().exists() {
+        true => trust(&own.runtime).is_ok() && knows(&own, target),
+        false => holds(&own, target),
+    })
+}
+
+fn knows(layout: &Layout, target: Option<&str>) -> bool {
+    let request = Request::Ask { target: target.map(str::to_owned) };
+    let Ok(socket) = connect(&layout.session_socket()) else { return false };
+    matches!(exchange(&socket, &request, &[]), Ok(Answer::Known))
 }
 
 /// Whether a user's configuration holds the tenant, or any where none is named.
@@ -220,6 +241,18 @@ fn nobody(target: Option<&str>) -> Refusal {
         }
     };
     Refusal { message, code: 78, reason: "no-tenant".into(), elsewhere: true }
+}
+
+fn ambiguous(target: Option<&str>) -> Refusal {
+    let what = target.map_or("a tenant".to_owned(), |target| format!("\"{}\"", tenant_of(target)));
+    Refusal {
+        message: format!(
+            "{what} is known to your own supervisor and to the system's: add --user or --system"
+        ),
+        code: 64,
+        reason: "ambiguous".into(),
+        elsewhere: false,
+    }
 }
 
 fn unavailable(message: String) -> Refusal {

@@ -193,14 +193,6 @@ fn command(binary: &Path, root: &Path) -> Command {
     for foreign in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
         command.env_remove(foreign);
     }
-    // The example tenants name the built-in server's program as `tenantd`: it is this one.
-    if let Some(directory) = binary.parent() {
-        let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-        let directories = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&path));
-        if let Ok(path) = std::env::join_paths(directories) {
-            command.env("PATH", path);
-        }
-    }
     command
 }
 

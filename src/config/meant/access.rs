@@ -71,7 +71,8 @@ pub(super) fn servers(case: &mut Case<'_>, names: Texts, servers: &[Server]) -> 
                 let what = format!("there is no server \"{}\"", quotable(&name.value));
                 let all: Vec<_> = servers.iter().map(|server| server.name.as_str()).collect();
                 let cure = format!("this tenant has: {}", all.join(", "));
-                case.report.add(&name.span, what, cure);
+                let path = format!("servers.{}", name.value);
+                case.report.add_missing(&name.span, &path, what, cure);
             }
         }
     }

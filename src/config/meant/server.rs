@@ -90,9 +90,9 @@ fn server(
     let args = table.args.unwrap_or_default();
     let command = command(case, &span, path, table.command, &args);
     for arg in &args {
-        text(case, "args", arg, share);
+        text(case, path, "args", arg, share);
     }
-    let env = environment(case, table.env, share);
+    let env = environment(case, path, table.env, share);
     let sandbox = table.sandbox.map(|sandbox| sandbox.value).unwrap_or_default().over(base);
     Server {
         name,
@@ -133,7 +133,7 @@ fn command(
 
 /// Checks one argument or one value of the environment. It may be a secret in the wrong place, so a
 /// message quotes the placeholder and nothing around it.
-fn text(case: &mut Case<'_>, key: &str, text: &At<String>, share: Share) {
+fn text(case: &mut Case<'_>, path: &str, key: &str, text: &At<String>, share: Share) {
     if text.value.contains('\0') {
         let what = format!("an entry of {key} holds a NUL character");
         case.report.add(&text.span, what, "no program can be given one: remove it");
@@ -145,12 +145,13 @@ fn text(case: &mut Case<'_>, key: &str, text: &At<String>, share: Share) {
     if share == Share::Tenant && expand::needs_user(&text.value) {
         let what = format!("{{user}} in {key} has no meaning for a child that all users share");
         let cure = "add share = \"user\" or \"session\"; {{user}} is the text itself";
-        case.report.add(&text.span, what, cure);
+        case.report.add_missing(&text.span, &format!("{path}.share"), what, cure);
     }
 }
 
 fn environment(
     case: &mut Case<'_>,
+    path: &str,
     written: BTreeMap<At<String>, At<String>>,
     share: Share,
 ) -> BTreeMap<String, String> {
@@ -159,7 +160,7 @@ fn environment(
         if let Some((what, cure)) = variable_fault(&name.value) {
             case.report.add(&name.span, what, cure);
         }
-        text(case, "env", &value, share);
+        text(case, path, "env", &value, share);
         env.insert(name.value, value.value);
     }
     env

@@ -1,0 +1,226 @@
+//! Servers that die, hang, shout or lie: the sessions see a clear error, and only those concerned.
+
+#![allow(missing_docs, reason = "a test binary has no API")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Era, Held, Home, Session, Supervisor, left_after, puppet_tenant};
+
+/// The tenants `acme`, on a puppet as told, and `globex`, on a good one that must not notice anything.
+fn home(environment: &[(&str, &str)], server: &str) -> Home {
+    let home = Home::new();
+    home.tenant("acme", &puppet_tenant(environment, server));
+    home.tenant("globex", &puppet_tenant(&[], ""));
+    home
+}
+
+fn open(supervisor: &Supervisor<'_>, tenant: &str) -> Session {
+    let mut session = supervisor.connect(tenant);
+    session.open(Era::Legacy);
+    session
+}
+
+fn said(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
+}
+
+fn echo(session: &mut Session) {
+    assert_eq!(said(&session.call("echo", json!({"text": "well"}))), "well");
+}
+
+fn environment(session: &mut Session) -> Value {
+    serde_json::from_str(said(&session.call("environment", json!({})))).expect("JSON")
+}
+
+fn server_pid(session: &mut Session) -> u32 {
+    environment(session)["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+}
+
+#[test]
+fn a_dying_server_disturbs_nobody_else_and_is_started_again() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let (mut a, mut b) = (open(&supervisor, "acme"), open(&supervisor, "acme"));
+    let mut other = open(&supervisor, "globex");
+    let untouched = server_pid(&mut other);
+    let hold = json!({"name": "hold", "arguments": {"key": "k"}});
+    let (of_a, of_b) = (a.ask("tools/call", hold.clone()), b.ask("tools/call", hold));
+    a.call("echo", json!({"text": "the server has both"}));
+    b.call("echo", json!({"text": "the server has both"}));
+    let died = server_pid(&mut a);
+    let killed = Instant::now();
+    Held::of(died).expect("the server").kill();
+    for (session, id) in [(&mut a, &of_a), (&mut b, &of_b)] {
+        let answer = session.answer(id);
+        assert_eq!(answer["error"]["code"], 503, "{answer}");
+        assert_eq!(answer["error"]["data"]["tenant"], "acme", "{answer}");
+    }
+    // 100 ms is the promise; a loaded machine gets some grace.
+    assert!(killed.elapsed() < Duration::from_millis(500), "{:?}", killed.elapsed());
+    echo(&mut a);
+    echo(&mut b);
+    assert_ne!(server_pid(&mut a), died);
+    assert_eq!(server_pid(&mut other), untouched);
+    supervisor.stop();
+}
+
+#[test]
+fn after_a_restart_subscriptions_are_renewed_and_lists_called_changed() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    session.result("resources/subscribe", json!({"uri": "puppet://one"}));
+    Held::of(server_pid(&mut session)).expect("the server").kill();
+    // Until the death is known here, a call may still get the error of a call in flight.
+    while session.request("tools/list", json!({})).get("error").is_some() {}
+    session.recv_method("notifications/tools/list_changed");
+    assert_eq!(said(&session.call("touch", json!({"uri": "puppet://one"}))), "1");
+    session.recv_method("notifications/resources/updated");
+    supervisor.stop();
+}
+
+#[test]
+fn garbage_on_stdout_reaches_nobody() {
+    let home = home(&[("PUPPET_START", "garbage")], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    for line in ["not json", "[]", "{}", "null", r#"{"jsonrpc":"2.0","id":99999,"result":{}}"#] {
+        session.call("raw", json!({"line": line}));
+    }
+    session.call("twice", json!({}));
+    echo(&mut session);
+    assert!(session.aside.is_empty(), "{:?}", session.aside);
+    supervisor.stop();
+}
+
+#[test]
+fn a_line_too_long_is_an_error_and_the_session_goes_on() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    let answer =
+        session.request("tools/call", json!({"name": "long", "arguments": {"bytes": 20_000_000}}));
+    assert_eq!(answer["error"]["code"], 413, "{answer}");
+    session.call("endless", json!({"bytes": 50_000_000}));
+    echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_exits_at_once_is_said_and_says_why() {
+    let home = home(&[("PUPPET_START", "exit")], "");
+    let supervisor = home.start();
+    let mut session = supervisor.connect("acme");
+    let answer = session.initialize(json!({}));
+    let error = answer["error"].to_string();
+    assert!(answer["error"]["code"] == 503 && error.contains('3'), "{answer}");
+    echo(&mut open(&supervisor, "globex"));
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_its_start_timeout() {
+    for how in ["mute", "deaf"] {
+        let home = home(&[("PUPPET_START", how)], "start_timeout = \"1s\"");
+        let supervisor = home.start();
+        let mut session = supervisor.connect("acme");
+        let answer = session.initialize(json!({}));
+        assert!(answer.get("error").is_some(), "{how}: {answer}");
+        supervisor.stop();
+    }
+}
+
+#[test]
+fn a_probe_that_stays_unanswered_means_legacy() {
+    let home = home(&[("PUPPET_PROBE", "silent")], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_closes_stdout_and_lives_on_is_replaced() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    let before = Held::of(server_pid(&mut session)).expect("the server");
+    let answer = session.request("tools/call", json!({"name": "close_stdout", "arguments": {}}));
+    assert_eq!(answer["error"]["code"], 503, "{answer}");
+    assert!(before.ends_within(support::DEADLINE));
+    echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_never_reads_gets_errors_by_the_request_timeout() {
+    let home = home(&[], "request_timeout = \"1s\"");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    session.call("deaf", json!({}));
+    let answer = session.request("tools/call", json!({"name": "echo", "arguments": {"text": "x"}}));
+    assert_eq!(answer["error"]["code"], 408, "{answer}");
+    echo(&mut open(&supervisor, "globex"));
+    supervisor.stop();
+}
+
+#[test]
+fn a_flood_on_stderr_goes_to_the_log_and_never_to_a_session() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    session.call("flood_stderr", json!({"lines": 100_000}));
+    echo(&mut session);
+    assert!(session.aside.is_empty(), "{:?}", session.aside);
+    assert!(!session.stderr().contains("flood"), "{}", session.stderr());
+    supervisor.stop();
+    let logged = lines_in(&home.path().join("log"), "line ");
+    assert!(logged > 0 && logged < 50_000, "{logged} lines of the flood were logged");
+}
+
+/// How many lines that hold `text` the files below a directory have.
+fn lines_in(directory: &Path, text: &str) -> usize {
+    let entries = std::fs::read_dir(directory).expect("a directory");
+    let count = |path: PathBuf| match path.is_dir() {
+        true => lines_in(&path, text),
+        false => {
+            let bytes = std::fs::read(&path).expect("a file");
+            String::from_utf8_lossy(&bytes).lines().filter(|line| line.contains(text)).count()
+        }
+    };
+    entries.map(|entry| count(entry.expect("an entry").path())).sum()
+}
+
+#[test]
+fn nothing_is_left_of_a_server_that_ignores_every_wish() {
+    let home = home(&[("PUPPET_STUBBORN", "1")], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    let server = Held::of(server_pid(&mut session)).expect("the server");
+    let grandchild = said(&session.call("grandchild", json!({}))).parse().expect("a pid");
+    let family = vec![server, Held::of(grandchild).expect("the grandchild")];
+    supervisor.stop();
+    assert_eq!(left_after(family, Duration::ZERO), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_starts_clean() {
+    let home = home(&[("GIVEN", "by the tenant file")], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    let found = environment(&mut session);
+    assert_eq!(found["env"]["GIVEN"], "by the tenant file");
+    assert_eq!(found["env"]["TENANTD_TENANT"], "acme");
+    assert_eq!(found["env"]["TENANTD_DATA_DIR"], found["cwd"]);
+    assert_eq!(found["cwd"], json!(home.data("acme")));
+    for foreign in ["TENANTD_HOME", "NOTIFY_SOCKET", "CARGO_MANIFEST_DIR", "LISTEN_FDS"] {
+        assert!(found["env"].get(foreign).is_none(), "{foreign} was inherited");
+    }
+    // The fourth is the one that lists them.
+    assert_eq!(found["descriptors"], json!(["0", "1", "2", "3"]));
+    supervisor.stop();
+}
