@@ -63,10 +63,7 @@ impl House {
 
     /// Kills what is left, and answers who asked.
     pub(super) async fn finish(&mut self) {
-        for (tenant, cell) in &self.cells {
-            tracing::warn!(%tenant, "the mux did not end in time and is killed");
-            spawn::kill(&cell.pidfd);
-        }
+        self.cells.values().for_each(|cell| spawn::kill(&cell.pidfd));
         self.cells.clear();
         let left = kill_descendants(LAST);
         if left > 0 {
