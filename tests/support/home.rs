@@ -127,6 +127,7 @@ impl Home {
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
         let path = self.path().join("notify");
+        let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
         self.own(&path);
         let log = self.file("serve.log", "");

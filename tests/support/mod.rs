@@ -18,7 +18,7 @@ pub(crate) use home::{Home, Supervisor, as_test_user};
 pub(crate) use packages::Packages;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
-pub(crate) use side_by_side::{SideBySide, at_home, connect, output};
+pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};
 pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
 
 /// The binary under test.
