@@ -313,7 +313,7 @@ impl Exchange {
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.
-    fn tell_everyone(&mut self, child: ChildId, line: &[u8]) {
+    pub(super) fn tell_everyone(&mut self, child: ChildId, line: &[u8]) {
         for session in self.attached(child) {
             let greeted = self.sessions.get(&session).is_some_and(|session| {
                 session.greeting == Greeting::Done && session.era == Some(Era::Legacy)
