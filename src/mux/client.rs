@@ -9,13 +9,12 @@ use serde_json::value::RawValue;
 
 use super::child::{Kind, Pending};
 use super::cross;
+use super::dress::{bad, bad_id, dress, too_large};
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
 use super::session::Greeting;
 use super::start::Readiness;
-use crate::mcp::envelope::{
-    Envelope, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
-};
+use crate::mcp::envelope::{Envelope, Malformed, Message, Meta, Params, good_id, members, our_id};
 use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
@@ -340,70 +339,4 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
-}
-
-/// Puts our id, token, context and `more` members into a request; gives the client's token back.
-fn dress(
-    splice: &mut Splice<'_>,
-    request: &Request<'_>,
-    id: u64,
-    context: &str,
-    more: &str,
-) -> Option<super::session::Raw> {
-    splice.replace(request.id, id.to_string().into_bytes());
-    let token = request.meta.progress_token.map(|token| {
-        splice.replace(token, id.to_string().into_bytes());
-        Box::from(token.get().as_bytes())
-    });
-    let mut members = more.to_owned();
-    match request.meta.context {
-        // What a client put there is replaced in its place.
-        Some(theirs) => {
-            let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes().to_vec());
-        }
-        None => {
-            if !members.is_empty() {
-                members.push(',');
-            }
-            members.push_str(context);
-        }
-    }
-    match (request.params.meta, request.envelope.params, request.envelope.method) {
-        _ if members.is_empty() => {}
-        (Some(meta), _, _) => splice.insert_members(meta, &members),
-        (None, Some(params), _) => {
-            splice.insert_members(params, &format!("\"_meta\":{{{members}}}"));
-        }
-        (None, None, Some(method)) => {
-            let params = format!(",\"params\":{{\"_meta\":{{{members}}}}}");
-            splice.insert_after(method, params.into_bytes());
-        }
-        (None, None, None) => {}
-    }
-    token
-}
-
-fn bad(malformed: Malformed) -> Failure {
-    Failure::new(Code::Malformed, "malformed", malformed.to_string())
-}
-
-fn bad_id() -> Failure {
-    Failure::new(Code::Malformed, "bad-id", "a request id is a string or an integer, never null")
-}
-
-/// A message over the limit.
-pub(super) fn too_large(limit: usize) -> Failure {
-    Failure::new(
-        Code::TooLarge,
-        "too-large",
-        format!(
-            "the message is larger than {limit} bytes (quota.message_size, at most {LONGEST_LINE})"
-        ),
-    )
-}
-
-/// Whether a raw object can name a task.
-pub(super) fn may_name_task(raw: &RawValue) -> bool {
-    may_have(raw, "taskId")
 }
