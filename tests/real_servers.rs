@@ -16,8 +16,8 @@ use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 use support::{
-    Home, Packages, SideBySide, as_test_user, assert_same, at_home, connect, output, tenant_with,
-    tenantd,
+    Home, Packages, SideBySide, as_owner, as_test_user, assert_same, at_home, connect, output,
+    tenant_with, tenantd,
 };
 
 const EVERYTHING: &str = r#"[
@@ -282,7 +282,8 @@ fn the_client_of_rmcp_sees_the_same() {
             command.args(&words[1..]).stderr(Stdio::null());
             as_test_user(&mut command);
             let command = at_home(command, &stage.home, &stage.data);
-            runtime.block_on(rmcp_sees(command, mode.clone(), call.clone()))
+            let sees = || runtime.block_on(rmcp_sees(command, mode.clone(), call.clone()));
+            as_owner(sees)
         };
         let direct = run(&stage.direct());
         let supervisor = stage.home.start();
