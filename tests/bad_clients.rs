@@ -6,11 +6,10 @@
 mod support;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
-use support::{Era, Home, Session, Supervisor, documents_tenant, puppet_tenant};
+use support::{Era, Home, Session, Supervisor, as_owner, documents_tenant, puppet_tenant};
 
 fn home() -> Home {
     let home = Home::new();
@@ -171,13 +170,9 @@ fn a_client_that_never_reads_delays_nobody_and_is_closed() {
     let home = home();
     let supervisor = home.start();
     let mut other = open(&supervisor);
-    let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
     let mut command = home.command(&["connect", "acme"]);
-    let stdout: OwnedFd = writer;
-    let stderr = tempfile::tempfile().expect("a file");
-    command.stdin(Stdio::piped()).stdout(stdout).stderr(stderr);
-    let mut child = command.spawn().expect("started");
-    drop(command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = as_owner(|| command.spawn()).expect("started");
     let mut stdin = child.stdin.take().expect("a pipe");
     let hello = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"deaf","version":"1"}}}"#;
     let mut sent = writeln!(stdin, "{hello}");
@@ -192,7 +187,6 @@ fn a_client_that_never_reads_delays_nobody_and_is_closed() {
     // Either everything was taken or the session was closed meanwhile; in the end it is closed.
     drop((sent, stdin));
     assert!(!child.wait().expect("wait").success(), "a session that fell behind ended well");
-    drop(reader);
     echo(&mut other);
     supervisor.stop();
 }

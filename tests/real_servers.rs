@@ -16,7 +16,8 @@ use rmcp::service::{ClientLifecycleMode, ClientServiceExt};
 use rmcp::transport::TokioChildProcess;
 use serde_json::{Value, json};
 use support::{
-    Home, Packages, SideBySide, as_test_user, at_home, connect, output, tenant_with, tenantd,
+    Home, Packages, SideBySide, as_owner, as_test_user, assert_same, at_home, connect, output,
+    tenant_with, tenantd,
 };
 
 const EVERYTHING: &str = r#"[
@@ -44,12 +45,22 @@ fn nothing(_: &Path) {}
 fn a_legacy_server_with_everything_looks_the_same() {
     let Some(packages) = Packages::find() else { return };
     let stage = SideBySide::new(packages.npm_server("everything", &["stdio"]), "", nothing);
-    for mode in ["legacy", "auto"] {
-        let plan = json!({"mode": mode, "calls": calls(EVERYTHING)});
-        let (direct, through) = stage.compare(&packages, &plan);
-        assert_eq!(direct["version"], "2025-11-25");
-        assert_eq!(direct["calls"][6]["progress"].as_array().map(Vec::len), Some(4), "{direct}");
-        assert_eq!(through, direct, "mode {mode}");
+    let plan = json!({"mode": "legacy", "calls": calls(EVERYTHING)});
+    let (direct, through) = stage.compare(&packages, &plan);
+    assert_eq!(direct["version"], "2025-11-25");
+    assert_eq!(direct["calls"][6]["progress"].as_array().map(Vec::len), Some(4), "{direct}");
+    assert_same(&through, &direct, "the session");
+}
+
+/// Whichever era the two agree on: tools, answers and progress are those of the server.
+#[test]
+fn a_client_that_probes_gets_tools_and_answers_of_a_legacy_server() {
+    let Some(packages) = Packages::find() else { return };
+    let stage = SideBySide::new(packages.npm_server("everything", &["stdio"]), "", nothing);
+    let plan = json!({"mode": "auto", "calls": calls(EVERYTHING)});
+    let (direct, through) = stage.compare(&packages, &plan);
+    for part in ["tools", "calls", "resources", "templates", "prompts", "instructions"] {
+        assert_same(&through[part], &direct[part], part);
     }
 }
 
@@ -61,7 +72,7 @@ fn a_server_of_its_own_may_ask_a_session_everything() {
     let plan = json!({"mode": "legacy", "callbacks": true, "calls": calls(ASKING)});
     let (direct, through) = stage.compare(&packages, &plan);
     assert_eq!(direct["asked"].as_array().map(Vec::len), Some(2), "{direct}");
-    assert_eq!(through, direct);
+    assert_same(&through, &direct, "the session");
 }
 
 #[test]
@@ -81,7 +92,7 @@ fn the_filesystem_server_looks_the_same() {
     let ready = |data: &Path| std::fs::write(data.join("a.txt"), "hello\n").expect("written");
     let stage = SideBySide::new(packages.npm_server("filesystem", &["{data}"]), "", ready);
     let file = |name: &str| stage.data.join(name);
-    let plan = json!({"mode": "auto", "calls": [
+    let plan = json!({"mode": "legacy", "calls": [
         ["list_allowed_directories", {}],
         ["read_text_file", {"path": file("a.txt")}],
         ["write_file", {"path": file("b.txt"), "content": "zwei\r\n"}],
@@ -92,7 +103,7 @@ fn the_filesystem_server_looks_the_same() {
     ]});
     let (direct, through) = stage.compare(&packages, &plan);
     assert_eq!(direct["calls"][6]["result"]["isError"], true, "{direct}");
-    assert_eq!(through, direct);
+    assert_same(&through, &direct, "the session");
 }
 
 #[test]
@@ -116,7 +127,7 @@ fn the_memory_server_looks_the_same() {
     assert!(stage.data.join("memory.json").exists());
     let (_, through) = stage.compare(&packages, &plan);
     assert!(stage.data.join("memory.json").exists(), "the tenant's environment did not arrive");
-    assert_eq!(through, direct);
+    assert_same(&through, &direct, "the session");
 }
 
 /// A repository with one commit, always the same one.
@@ -166,7 +177,7 @@ fn a_modern_server_on_a_repository_looks_the_same() {
         ]});
         let (direct, through) = stage.compare(&packages, &plan);
         assert_eq!(direct["version"], "2026-07-28");
-        assert_eq!(through, direct, "mode {mode}");
+        assert_same(&through, &direct, &format!("mode {mode}"));
     }
 }
 
@@ -180,7 +191,7 @@ fn a_small_modern_server_looks_the_same() {
     for mode in ["auto", "2026-07-28"] {
         let plan = json!({"mode": mode, "calls": calls(CONVERT)});
         let (direct, through) = stage.compare(&packages, &plan);
-        assert_eq!(through, direct, "mode {mode}");
+        assert_same(&through, &direct, &format!("mode {mode}"));
     }
 }
 
@@ -207,32 +218,34 @@ fn the_documents_server_looks_the_same() {
             ["get_document", {"name": "../a"}],
         ]});
         let (direct, through) = stage.compare(&packages, &plan);
-        assert_eq!(through, direct, "mode {mode}");
+        assert_same(&through, &direct, &format!("mode {mode}"));
     }
 }
 
 #[test]
 fn the_inspector_sees_the_same() {
     let Some(packages) = Packages::find() else { return };
-    let everything = SideBySide::new(packages.npm_server("everything", &["stdio"]), "", nothing);
+    // It declares every capability; a shared server is told what its tenant allows, one of its own all.
+    let own = "share = \"session\"";
+    let everything = SideBySide::new(packages.npm_server("everything", &["stdio"]), own, nothing);
     let time = SideBySide::new(packages.python_server("mcp-server-time", &[]), "", nothing);
     let echo = ["--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi"];
     let list = ["--method", "tools/list"];
     let cases: [(&SideBySide, &str, &[&str]); 4] = [
         (&everything, "legacy", &list),
-        (&everything, "auto", &echo),
+        (&everything, "legacy", &echo),
         (&time, "auto", &list),
         (&time, "modern", &list),
     ];
     for (stage, era, ask) in cases {
         let run = |server: &[String]| {
-            let command = packages.inspector_command(era, server, ask);
+            let command = packages.inspector_command(&stage.home, era, server, ask);
             let text = output(at_home(command, &stage.home, &stage.data));
             serde_json::from_str::<Value>(&text).expect("JSON")
         };
         let direct = run(&stage.direct());
         let supervisor = stage.home.start();
-        assert_eq!(run(&stage.through()), direct, "{era} {ask:?}");
+        assert_same(&run(&stage.through()), &direct, &format!("{era} {ask:?}"));
         supervisor.stop();
     }
 }
@@ -269,11 +282,12 @@ fn the_client_of_rmcp_sees_the_same() {
             command.args(&words[1..]).stderr(Stdio::null());
             as_test_user(&mut command);
             let command = at_home(command, &stage.home, &stage.data);
-            runtime.block_on(rmcp_sees(command, mode.clone(), call.clone()))
+            let sees = || runtime.block_on(rmcp_sees(command, mode.clone(), call.clone()));
+            as_owner(sees)
         };
         let direct = run(&stage.direct());
         let supervisor = stage.home.start();
-        assert_eq!(run(&stage.through()), direct, "{mode:?}");
+        assert_same(&run(&stage.through()), &direct, &format!("{mode:?}"));
         supervisor.stop();
     }
 }
@@ -342,7 +356,7 @@ fn two_tenants_serve_four_sessions_at_once_and_each_sees_its_own_server() {
     }
     sessions.iter_mut().for_each(Waiting::go_on);
     for (number, session) in sessions.into_iter().enumerate() {
-        assert_eq!(session.seen(), direct[number % 2], "session {number}");
+        assert_same(&session.seen(), &direct[number % 2], &format!("session {number}"));
     }
     supervisor.stop();
 }

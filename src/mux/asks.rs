@@ -244,3 +244,24 @@ fn related_task(meta: &Meta<'_>) -> Option<String> {
     let task: Params<'_> = members(meta.related_task?).ok()?;
     Some(text(task.task_id?)?.into_owned())
 }
+
+/// Whether an update of `uri` is news for who subscribed to `held`: the same, or a part of it
+/// (2025-11-25, server/resources#subscriptions).
+pub(super) fn covers(held: &str, uri: &str) -> bool {
+    uri.strip_prefix(held)
+        .is_some_and(|rest| rest.is_empty() || held.ends_with('/') || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn a_subscription_covers_itself_and_what_is_below_it() {
+        assert!(covers("file:///a", "file:///a"));
+        assert!(covers("file:///a", "file:///a/b"));
+        assert!(covers("file:///a/", "file:///a/b"));
+        assert!(!covers("file:///a", "file:///ab"));
+        assert!(!covers("file:///a/b", "file:///a"));
+    }
+}

@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 
 use super::child::{Kind, Pending};
 use super::cross;
+use super::dress::{bad, bad_id, dress, needs_params, too_large};
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
-use super::session::{Greeting, Raw};
+use super::session::Greeting;
 use super::start::Readiness;
 use crate::mcp::envelope::{
     Envelope, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
@@ -357,69 +358,4 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
-}
-
-/// Puts our id, token, context and `more` members into a request; gives the client's token back.
-fn dress<'a>(
-    splice: &mut Splice<'a>,
-    request: &Request<'_>,
-    id: &'a str,
-    context: &'a str,
-    more: &'a str,
-) -> Option<Raw> {
-    splice.replace(request.id, id.as_bytes());
-    let token = request.meta.progress_token.map(|token| {
-        splice.replace(token, id.as_bytes());
-        Raw::from(token.get().as_bytes())
-    });
-    let context = match request.meta.context {
-        // What a client put there is replaced in its place.
-        Some(theirs) => {
-            let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes());
-            ""
-        }
-        None => context,
-    };
-    let members = [context, more];
-    match (request.params.meta, request.envelope.params, request.envelope.method) {
-        (Some(meta), _, _) => splice.insert_members(meta, "", &members, ""),
-        (None, Some(params), _) => splice.insert_members(params, "\"_meta\":{", &members, "}"),
-        (None, None, Some(method)) => {
-            splice.insert_after(method, ",\"params\":{\"_meta\":{", &members, "}}");
-        }
-        (None, None, None) => {}
-    }
-    token
-}
-
-/// Methods whose parameters are looked at beside their `_meta`.
-fn needs_params(method: &str) -> bool {
-    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
-        || method == "logging/setLevel"
-        || method.starts_with("tasks/")
-}
-
-fn bad(malformed: Malformed) -> Failure {
-    Failure::new(Code::Malformed, "malformed", malformed.to_string())
-}
-
-fn bad_id() -> Failure {
-    Failure::new(Code::Malformed, "bad-id", "a request id is a string or an integer, never null")
-}
-
-/// A message over the limit.
-pub(super) fn too_large(limit: usize) -> Failure {
-    Failure::new(
-        Code::TooLarge,
-        "too-large",
-        format!(
-            "the message is larger than {limit} bytes (quota.message_size, at most {LONGEST_LINE})"
-        ),
-    )
-}
-
-/// Whether a raw object can name a task.
-pub(super) fn may_name_task(raw: &RawValue) -> bool {
-    may_have(raw, "taskId")
 }

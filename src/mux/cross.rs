@@ -71,6 +71,15 @@ pub(super) fn server_version(handshake: &RawValue) -> Option<String> {
     Some(format!("{} {}", info.name, info.version).trim().chars().take(80).collect())
 }
 
+/// Which lists a server has said that it tells changes of.
+pub(super) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
+    let raw = Handshake::of(handshake).capabilities;
+    let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    let changes =
+        |list: &&str| capabilities.as_ref().is_some_and(|all| all[*list]["listChanged"] == true);
+    ["tools", "resources", "prompts"].into_iter().filter(changes).collect()
+}
+
 /// The result of `initialize` for a session: the child's own, with the revision that this client would
 /// have got, or made from discovery.
 pub(super) fn initialize_result(session: &Session, child: &Child) -> Option<Vec<u8>> {

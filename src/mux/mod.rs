@@ -18,6 +18,7 @@ mod child;
 mod children;
 mod client;
 mod cross;
+mod dress;
 mod driver;
 mod exchange;
 mod finish;

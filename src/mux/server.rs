@@ -9,9 +9,11 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::asks::covers;
 use super::child::{Kind, Owner, Pending, TaskOwner};
-use super::client::{look_inside, may_name_task, too_large};
+use super::client::look_inside;
 use super::cross;
+use super::dress::{may_name_task, too_large};
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::ChildId;
 use super::session::Greeting;
@@ -313,7 +315,7 @@ impl Exchange {
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.
-    fn tell_everyone(&mut self, child: ChildId, line: &[u8]) {
+    pub(super) fn tell_everyone(&mut self, child: ChildId, line: &[u8]) {
         for session in self.attached(child) {
             let greeted = self.sessions.get(&session).is_some_and(|session| {
                 session.greeting == Greeting::Done && session.era == Some(Era::Legacy)
@@ -358,13 +360,6 @@ impl Exchange {
     }
 }
 
-/// Whether an update of `uri` is news for who subscribed to `held`: the same, or a part of it
-/// (2025-11-25, server/resources#subscriptions).
-fn covers(held: &str, uri: &str) -> bool {
-    uri.strip_prefix(held)
-        .is_some_and(|rest| rest.is_empty() || held.ends_with('/') || rest.starts_with('/'))
-}
-
 fn subscription_of(result: &RawValue) -> Option<&RawValue> {
     let (_, meta) = look_inside(Some(result)).ok()?;
     meta.subscription_id
@@ -385,18 +380,4 @@ fn new_task(result: &RawValue) -> Option<String> {
     let made: Made<'_> = members(result).ok()?;
     let inner = made.task.and_then(|task| members::<Params<'_>>(task).ok()?.task_id);
     Some(text(inner.or(made.id)?)?.into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::covers;
-
-    #[test]
-    fn a_subscription_covers_itself_and_what_is_below_it() {
-        assert!(covers("file:///a", "file:///a"));
-        assert!(covers("file:///a", "file:///a/b"));
-        assert!(covers("file:///a/", "file:///a/b"));
-        assert!(!covers("file:///a", "file:///ab"));
-        assert!(!covers("file:///a/b", "file:///a"));
-    }
 }

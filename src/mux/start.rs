@@ -247,13 +247,17 @@ impl Exchange {
             let line = era::notification("notifications/initialized", None);
             self.out.push(End::Child(id), &line);
         }
+        let mut again = false;
         if let Some(slot) = self.slots.get_mut(&key) {
-            slot.known = Some(era);
+            again = slot.known.replace(era).is_some();
             slot.broken = false;
             slot.lifecycle.on(Event::Ready, now);
         }
         if era == Era::Legacy {
             self.restore(id, now);
+        }
+        if again {
+            self.announce(id, result);
         }
         self.replay_waiting(&key, now);
         self.arm_idle(&key, now);
@@ -273,6 +277,14 @@ impl Exchange {
         }
         if let Some(name) = level.and_then(era::level_name) {
             self.own_request(id, "logging/setLevel", &serde_json::json!({"level": name}), now);
+        }
+    }
+
+    /// What a session listed before a restart may not be what the server has now.
+    fn announce(&mut self, id: ChildId, handshake: &serde_json::value::RawValue) {
+        for list in cross::lists_that_change(handshake) {
+            let line = era::notification(&format!("notifications/{list}/list_changed"), None);
+            self.tell_everyone(id, &line);
         }
     }
 

@@ -89,7 +89,9 @@ fn run(given: Given) -> io::Result<()> {
         }
         Forked::Parent(server) => {
             drop(failed);
-            let Given { plan, lifeline, .. } = given;
+            let Given { plan, lifeline, stdin, stdout, stderr, data } = given;
+            // The keeper must not hold the server's pipes: their ends are news to the mux.
+            drop((stdin, stdout, stderr, data));
             detach_stdio()?;
             match read_failure(failure) {
                 Some(error) => keeper::say(&lifeline, &not_started(&plan, &error)),

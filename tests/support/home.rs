@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
+use rustix::thread::{Gid, Uid};
 
 use super::processes::{Held, descendants, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
@@ -31,6 +32,25 @@ pub(crate) fn as_test_user(command: &mut Command) -> &mut Command {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }
     command
+}
+
+/// Does something on a thread that is the user whom the supervisor belongs to: what the kernel notes of
+/// a connection or a pipe is who made it.
+pub(crate) fn as_owner<T: Send>(deed: impl FnOnce() -> T + Send) -> T {
+    let become_owner = || {
+        if let Some(user) = test_user() {
+            rustix::thread::set_thread_groups(&[]).expect("groups");
+            rustix::thread::set_thread_gid(Gid::from_raw(user.gid.as_raw())).expect("gid");
+            rustix::thread::set_thread_uid(Uid::from_raw(user.uid.as_raw())).expect("uid");
+        }
+    };
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            become_owner();
+            deed()
+        });
+        thread.join().expect("no panic in there")
+    })
 }
 
 /// A directory for everything, with the configuration that a test writes.
@@ -127,6 +147,7 @@ impl Home {
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
         let path = self.path().join("notify");
+        let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
         self.own(&path);
         let log = self.file("serve.log", "");

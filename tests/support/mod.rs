@@ -4,6 +4,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod door;
 mod home;
 mod packages;
 mod processes;
@@ -14,11 +15,12 @@ mod tenants;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use home::{Home, Supervisor, as_test_user};
+pub(crate) use door::{Thing, ask_door, door_answer, knock};
+pub(crate) use home::{Home, Supervisor, as_owner, as_test_user};
 pub(crate) use packages::Packages;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
-pub(crate) use side_by_side::{SideBySide, at_home, connect, output};
+pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};
 pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
 
 /// The binary under test.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::home::as_test_user;
+use super::home::{Home, as_test_user};
 
 /// Where they are.
 pub(crate) struct Packages {
@@ -59,9 +59,17 @@ impl Packages {
     }
 
     /// The Inspector's command line client, which starts `server` itself.
-    pub(crate) fn inspector_command(&self, era: &str, server: &[String], ask: &[&str]) -> Command {
+    /// It hands its own environment on only by `-e`.
+    pub(crate) fn inspector_command(
+        &self,
+        home: &Home,
+        era: &str,
+        server: &[String],
+        ask: &[&str],
+    ) -> Command {
         let mut command = Command::new(self.node());
         command.arg(self.inspector()).args(["--cli", "--quiet", "--format", "json"]);
+        command.args(["-e", &format!("TENANTD_HOME={}", home.path().display())]);
         command.args(["--protocol-era", era]).args(server).args(ask);
         as_test_user(&mut command);
         command

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
+use super::home::as_owner;
+
 /// How long anything may take before a test fails: far more than a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The newest protocol version with a handshake.
@@ -106,12 +108,11 @@ impl Session {
     /// Starts `command` with pipes.
     pub(crate) fn spawn(mut command: Command) -> Self {
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::options().append(true).open(stderr.path()).expect("an open file"))
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let log = File::options().append(true).open(stderr.path()).expect("an open file");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        // The pipes must be the owner's: a supervisor opens them anew.
+        let spawned = as_owner(|| command.spawn());
+        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = Lines::new(child.stdout.take().expect("a pipe"));
         let aside = Vec::new();

@@ -94,3 +94,34 @@ fn python(home: &Home, data: &Path, packages: &Packages, plan: &Value, server: &
     seen["asked"].as_array_mut().expect("a list").retain(|asked| asked[0] != "roots");
     seen
 }
+
+/// Fails with each place where two JSON values differ, and not with the values whole.
+#[track_caller]
+pub(crate) fn assert_same(through: &Value, direct: &Value, what: &str) {
+    let mut found = Vec::new();
+    differences(through, direct, String::new(), &mut found);
+    assert!(found.is_empty(), "{what}, through tenantd against direct:\n{}", found.join("\n"));
+}
+
+fn differences(through: &Value, direct: &Value, place: String, found: &mut Vec<String>) {
+    match (through, direct) {
+        (Value::Object(left), Value::Object(right)) => {
+            let more = right.keys().filter(|key| !left.contains_key(*key));
+            for key in left.keys().chain(more) {
+                let (left, right) = (&through[key], &direct[key]);
+                differences(left, right, format!("{place}/{key}"), found);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (number, (left, right)) in left.iter().zip(right).enumerate() {
+                differences(left, right, format!("{place}/{number}"), found);
+            }
+        }
+        _ if through == direct => {}
+        _ => found.push(format!("{place}: {} against {}", short(through), short(direct))),
+    }
+}
+
+fn short(value: &Value) -> String {
+    value.to_string().chars().take(300).collect()
+}
