@@ -11,7 +11,7 @@ use super::child::{Kind, Pending};
 use super::cross;
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
-use super::session::Greeting;
+use super::session::{Greeting, Raw};
 use super::start::Readiness;
 use crate::mcp::envelope::{
     Envelope, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
@@ -102,7 +102,13 @@ impl Exchange {
             let failure = Failure::new(Code::Unavailable, "stopping", farewell.reason.clone());
             return self.refuse(session, Some(raw_id), &failure);
         }
-        let (params, meta) = match look_inside(envelope.params) {
+        let looked = match envelope.params {
+            Some(params) if !needs_params(method) && !may_have(params, "_meta") => {
+                Ok(Default::default())
+            }
+            params => look_inside(params),
+        };
+        let (params, meta) = match looked {
             Ok(found) => found,
             Err(malformed) => return self.refuse(session, Some(raw_id), &bad(malformed)),
         };
@@ -148,10 +154,19 @@ impl Exchange {
     }
 
     fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
-        let waits = self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty());
-        let readiness = if waits { Readiness::Wait } else { self.want(session, now) };
+        let Some(asker) = self.sessions.get(&session) else { return };
+        let readiness = match self.serving_child(asker) {
+            _ if !asker.waiting.is_empty() => Readiness::Wait,
+            Some(child) => Readiness::Ready(child),
+            None => self.want(session, now),
+        };
         let failure = match readiness {
-            Readiness::Ready(child) => return self.pass(session, child, request, now),
+            Readiness::Ready(child) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.child = Some(child);
+                }
+                return self.pass(session, child, request, now);
+            }
             Readiness::Refuse(failure) => failure,
             Readiness::Wait => {
                 let kept = self.sessions.get_mut(&session).is_some_and(|s| s.wait(request.line));
@@ -208,8 +223,10 @@ impl Exchange {
             return;
         };
         let id = to.take_id();
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(id);
         let mut splice = Splice::of(request.line);
-        let token = dress(&mut splice, request, id, &holder.context, more);
+        let token = dress(&mut splice, request, digits, &holder.context, more);
         if splice.length() > LONGEST_LINE {
             return self.refuse(session, Some(request.raw_id()), &too_large(LONGEST_LINE));
         }
@@ -315,7 +332,7 @@ impl Exchange {
             return;
         };
         let mut splice = Splice::of(line);
-        splice.replace(id, ask.raw_id.into_vec());
+        splice.replace(id, &*ask.raw_id);
         if self.children.contains_key(&ask.child) {
             self.out.line(End::Child(ask.child), |out| splice.write(out));
         }
@@ -343,45 +360,44 @@ pub(super) enum Special {
 }
 
 /// Puts our id, token, context and `more` members into a request; gives the client's token back.
-fn dress(
-    splice: &mut Splice<'_>,
+fn dress<'a>(
+    splice: &mut Splice<'a>,
     request: &Request<'_>,
-    id: u64,
-    context: &str,
-    more: &str,
-) -> Option<super::session::Raw> {
-    splice.replace(request.id, id.to_string().into_bytes());
+    id: &'a str,
+    context: &'a str,
+    more: &'a str,
+) -> Option<Raw> {
+    splice.replace(request.id, id.as_bytes());
     let token = request.meta.progress_token.map(|token| {
-        splice.replace(token, id.to_string().into_bytes());
-        Box::from(token.get().as_bytes())
+        splice.replace(token, id.as_bytes());
+        Raw::from(token.get().as_bytes())
     });
-    let mut members = more.to_owned();
-    match request.meta.context {
+    let context = match request.meta.context {
         // What a client put there is replaced in its place.
         Some(theirs) => {
             let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes().to_vec());
+            splice.replace(theirs, value.as_bytes());
+            ""
         }
-        None => {
-            if !members.is_empty() {
-                members.push(',');
-            }
-            members.push_str(context);
-        }
-    }
+        None => context,
+    };
+    let members = [context, more];
     match (request.params.meta, request.envelope.params, request.envelope.method) {
-        _ if members.is_empty() => {}
-        (Some(meta), _, _) => splice.insert_members(meta, &members),
-        (None, Some(params), _) => {
-            splice.insert_members(params, &format!("\"_meta\":{{{members}}}"));
-        }
+        (Some(meta), _, _) => splice.insert_members(meta, "", &members, ""),
+        (None, Some(params), _) => splice.insert_members(params, "\"_meta\":{", &members, "}"),
         (None, None, Some(method)) => {
-            let params = format!(",\"params\":{{\"_meta\":{{{members}}}}}");
-            splice.insert_after(method, params.into_bytes());
+            splice.insert_after(method, ",\"params\":{\"_meta\":{", &members, "}}");
         }
         (None, None, None) => {}
     }
     token
+}
+
+/// Methods whose parameters are looked at beside their `_meta`.
+fn needs_params(method: &str) -> bool {
+    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
+        || method == "logging/setLevel"
+        || method.starts_with("tasks/")
 }
 
 fn bad(malformed: Malformed) -> Failure {
