@@ -4,7 +4,9 @@
 //! repeated key of the envelope is an error, so that no peer can read another message than we do.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -203,12 +205,24 @@ pub fn members<'a, T: Deserialize<'a>>(object: &'a RawValue) -> Result<T, Malfor
     serde_json::from_str(object.get()).map_err(|_| Malformed::Shape)
 }
 
+/// A member that messages are searched for before they are read: made once, since making the search
+/// costs more than most messages are long.
+#[derive(Debug)]
+pub struct Key(LazyLock<Finder<'static>>);
+
+/// `_meta`
+pub static META: Key = Key(LazyLock::new(|| Finder::new("_meta")));
+/// `taskId`
+pub static TASK_ID: Key = Key(LazyLock::new(|| Finder::new("taskId")));
+/// `input_required`
+pub static INPUT_REQUIRED: Key = Key(LazyLock::new(|| Finder::new("input_required")));
+
 /// Whether `object` may have a member `key`: false is certain. A key can be spelled with `\u` escapes,
 /// so a backslash-u makes it possible too.
-pub fn may_have(object: &RawValue, key: &str) -> bool {
+pub fn may_have(object: &RawValue, key: &Key) -> bool {
     let bytes = object.get().as_bytes();
-    memchr::memmem::find(bytes, key.as_bytes()).is_some()
-        || memchr::memmem::find(bytes, b"\\u").is_some()
+    key.0.find(bytes).is_some()
+        || memchr::memchr_iter(b'\\', bytes).any(|at| bytes.get(at + 1) == Some(&b'u'))
 }
 
 /// The text of a raw JSON string.
@@ -296,7 +310,7 @@ mod tests {
     fn an_escaped_meta_key_is_never_overlooked() {
         let line = r#"{"params":{"\u005fmeta":{"progressToken":1}}}"#;
         let params = read(line).params.expect("params");
-        assert!(may_have(params, "_meta"));
+        assert!(may_have(params, &META));
         let params: Params<'_> = members(params).expect("an object");
         assert!(params.meta.is_some());
     }

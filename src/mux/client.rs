@@ -15,7 +15,7 @@ use super::outbox::{ChildId, End};
 use super::session::Greeting;
 use super::start::Readiness;
 use crate::mcp::envelope::{
-    Envelope, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
+    Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
 };
 use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
@@ -104,7 +104,7 @@ impl Exchange {
             return self.refuse(session, Some(raw_id), &failure);
         }
         let looked = match envelope.params {
-            Some(params) if !needs_params(method) && !may_have(params, "_meta") => {
+            Some(params) if !needs_params(method) && !may_have(params, &META) => {
                 Ok(Default::default())
             }
             params => look_inside(params),

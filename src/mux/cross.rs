@@ -179,7 +179,7 @@ pub(super) fn needs_input(result: &RawValue) -> bool {
         #[serde(borrow, default, rename = "resultType")]
         kind: Option<&'a RawValue>,
     }
-    envelope::may_have(result, "input_required")
+    envelope::may_have(result, &envelope::INPUT_REQUIRED)
         && members::<Typed<'_>>(result)
             .is_ok_and(|typed| typed.kind.is_some_and(|kind| kind.get() == "\"input_required\""))
 }

@@ -1,12 +1,10 @@
 //! What a client's request wears on its way to the server, and what is said to a message that may not
 //! go there. Pure: splices and errors, no state.
 
-use serde_json::value::RawValue;
-
 use super::client::Request;
 use super::exchange::LONGEST_LINE;
 use super::session::Raw;
-use crate::mcp::envelope::{Malformed, may_have};
+use crate::mcp::envelope::Malformed;
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
 
@@ -70,9 +68,4 @@ pub(super) fn too_large(limit: usize) -> Failure {
             "the message is larger than {limit} bytes (quota.message_size, at most {LONGEST_LINE})"
         ),
     )
-}
-
-/// Whether a raw object can name a task.
-pub(super) fn may_name_task(raw: &RawValue) -> bool {
-    may_have(raw, "taskId")
 }

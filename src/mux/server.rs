@@ -13,11 +13,11 @@ use super::asks::covers;
 use super::child::{Kind, Owner, Pending, TaskOwner};
 use super::client::look_inside;
 use super::cross;
-use super::dress::{may_name_task, too_large};
+use super::dress::too_large;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::ChildId;
 use super::session::Greeting;
-use crate::mcp::envelope::{Envelope, Message, Params, may_have, members, our_id, text};
+use crate::mcp::envelope::{Envelope, Message, Params, TASK_ID, may_have, members, our_id, text};
 use crate::mcp::era::{Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
@@ -374,7 +374,7 @@ fn new_task(result: &RawValue) -> Option<String> {
         #[serde(borrow, default, rename = "taskId")]
         id: Option<&'a RawValue>,
     }
-    if !may_name_task(result) || !(may_have(result, "task")) {
+    if !may_have(result, &TASK_ID) {
         return None;
     }
     let made: Made<'_> = members(result).ok()?;

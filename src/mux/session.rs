@@ -212,13 +212,16 @@ impl Session {
 fn context(id: SessionId, holder: &Holder, plan: &MuxPlan) -> String {
     let features: serde_json::Map<_, _> =
         plan.features.iter().map(|(name, on)| (name.clone(), (*on).into())).collect();
-    let context = serde_json::json!({
+    let mut context = serde_json::json!({
         "tenant": plan.tenant,
         "name": plan.name,
         "user": holder.user,
         "permissions": holder.permissions,
-        "features": features,
         "session": id.to_string(),
     });
+    // Every server reads this with every request: nothing is said where there is nothing to say.
+    if !features.is_empty() {
+        context["features"] = features.into();
+    }
     format!("\"{META_CONTEXT}\":{context}")
 }

@@ -1,5 +1,5 @@
-//! Stdin and stdout as the door takes them: a pipe or a stream socket as it is, anything else (a
-//! terminal, a file) replaced by a pipe that a thread copies.
+//! Stdin and stdout as the door takes them: a pipe of ours or a stream socket as it is, anything else (a
+//! terminal, a file, another user's pipe) replaced by a pipe that a thread copies.
 
 use std::fs::File;
 use std::io;
@@ -102,7 +102,10 @@ fn fits(fd: &OwnedFd, never: OFlags) -> bool {
             let link = rustix::fs::readlink(own_link(fd), Vec::new());
             let anonymous = link.is_ok_and(|link| link.as_bytes().starts_with(b"pipe:["));
             let mode = rustix::fs::fcntl_getfl(fd).map(|flags| flags & OFlags::ACCMODE);
-            anonymous && mode.is_ok_and(|mode| mode != never)
+            // The supervisor opens it anew, which the kernel allows to the pipe's owner (after sudo -u
+            // it is somebody else's).
+            let ours = stat.st_uid == nix::unistd::geteuid().as_raw();
+            anonymous && ours && mode.is_ok_and(|mode| mode != never)
         }
         FileType::Socket => {
             use rustix::net::sockopt;
