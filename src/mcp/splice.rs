@@ -18,7 +18,7 @@ pub struct Splice<'a> {
 impl<'a> Splice<'a> {
     /// No edits yet.
     pub fn of(line: &'a [u8]) -> Self {
-        Self { line, edits: Vec::with_capacity(4) }
+        Self { line, edits: Vec::with_capacity(8) }
     }
 
     /// Where `value`, borrowed from this line, lies in it.
@@ -34,18 +34,56 @@ impl<'a> Splice<'a> {
         self.edits.push((range, with.into()));
     }
 
-    /// Inserts members (`"key":value`, joined by commas) at the head of an object.
-    pub fn insert_members(&mut self, object: &RawValue, members: &str) {
+    /// Inserts members (each `"key":value`, or several, or empty) at the head of an object, with
+    /// what is to stand before and behind them.
+    pub fn insert_members(
+        &mut self,
+        object: &RawValue,
+        before: &'a str,
+        members: &[&'a str],
+        behind: &'a str,
+    ) {
         let at = self.range(object).start + 1;
-        let empty = object.get()[1..].trim_start().starts_with('}');
-        let text = if empty { members.to_owned() } else { format!("{members},") };
-        self.edits.push((at..at, text.into_bytes().into()));
+        if members.iter().all(|member| member.is_empty()) {
+            return;
+        }
+        let is_empty = object.get()[1..].trim_start().starts_with('}');
+        self.insert(at, before, members, behind);
+        if !is_empty {
+            self.insert_bytes(at, ",");
+        }
     }
 
-    /// Inserts bytes right behind a value.
-    pub fn insert_after(&mut self, value: &RawValue, bytes: Vec<u8>) {
+    /// Inserts members right behind a value, with what is to stand before and behind them.
+    pub fn insert_after(
+        &mut self,
+        value: &RawValue,
+        before: &'a str,
+        members: &[&'a str],
+        behind: &'a str,
+    ) {
         let at = self.range(value).end;
-        self.edits.push((at..at, bytes.into()));
+        if members.iter().any(|member| !member.is_empty()) {
+            self.insert(at, before, members, behind);
+        }
+    }
+
+    fn insert(&mut self, at: usize, before: &'a str, members: &[&'a str], behind: &'a str) {
+        self.insert_bytes(at, before);
+        let mut first = true;
+        for member in members.iter().filter(|member| !member.is_empty()) {
+            if !std::mem::take(&mut first) {
+                self.insert_bytes(at, ",");
+            }
+            self.insert_bytes(at, member);
+        }
+        self.insert_bytes(at, behind);
+    }
+
+    fn insert_bytes(&mut self, at: usize, bytes: &'a str) {
+        if !bytes.is_empty() {
+            self.edits.push((at..at, Cow::Borrowed(bytes.as_bytes())));
+        }
     }
 
     /// Removes a range.
@@ -163,7 +201,7 @@ mod tests {
         let envelope = Envelope::read(line).expect("an envelope");
         let mut splice = Splice::of(line);
         splice.replace(envelope.id.expect("id"), b"77".as_slice());
-        splice.insert_members(envelope.params.expect("params"), r#""x":0"#);
+        splice.insert_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
         let length = splice.length();
         let mut out = Vec::new();
         splice.write(&mut out);
@@ -177,7 +215,7 @@ mod tests {
         let line = br#"{"params":{ }}"#;
         let envelope = Envelope::read(line).expect("an envelope");
         let mut splice = Splice::of(line);
-        splice.insert_members(envelope.params.expect("params"), r#""x":0"#);
+        splice.insert_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
         let mut out = Vec::new();
         splice.write(&mut out);
         assert_eq!(out, br#"{"params":{"x":0 }}"#);

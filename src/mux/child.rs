@@ -1,8 +1,9 @@
 //! One child (a running server process) and the slot that it lives in. Data and small questions.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use super::outbox::ChildId;
@@ -91,10 +92,14 @@ pub(super) struct Child {
     pub(super) handshake: Option<Box<RawValue>>,
     /// What it calls itself.
     pub(super) version: Option<String>,
-    pub(super) pending: HashMap<u64, Pending>,
+    pub(super) pending: FxHashMap<u64, Pending>,
+    /// Time limits in the order of their setting; some are of requests that are answered.
+    pub(super) limits: VecDeque<(Instant, u64)>,
     pub(super) next_id: u64,
     pub(super) tasks: HashMap<String, TaskOwner>,
-    tasks_by_age: std::collections::VecDeque<String>,
+    tasks_by_age: VecDeque<String>,
+    /// Its handshake speaks of tasks: only then are answers searched for them.
+    pub(super) makes_tasks: bool,
     /// Elicitations that a client was asked for, by id.
     pub(super) elicitations: HashMap<String, SessionId>,
     pub(super) started: Instant,
@@ -112,10 +117,12 @@ impl Child {
             era: None,
             handshake: None,
             version: None,
-            pending: HashMap::new(),
+            pending: FxHashMap::default(),
+            limits: VecDeque::new(),
+            makes_tasks: false,
             next_id: 1,
             tasks: HashMap::new(),
-            tasks_by_age: std::collections::VecDeque::new(),
+            tasks_by_age: VecDeque::new(),
             elicitations: HashMap::new(),
             started: now,
             alive: false,
@@ -123,11 +130,26 @@ impl Child {
         }
     }
 
+    /// Whether requests can go to it.
+    pub(super) fn serves(&self) -> bool {
+        self.shake == Shake::Done && !self.stopping
+    }
+
     /// The next id for a request to this child: small, never used again.
     pub(super) fn take_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         id
+    }
+
+    /// Keeps the list of time limits about as long as the requests in flight.
+    pub(super) fn forget_old_limits(&mut self) {
+        const SLACK: usize = 1024;
+        if self.limits.len() > 2 * self.pending.len() + SLACK {
+            let pending = &self.pending;
+            let first = self.limits.front().copied();
+            self.limits.retain(|limit| pending.contains_key(&limit.1) || Some(*limit) == first);
+        }
     }
 
     /// Notes who made a task.

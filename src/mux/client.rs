@@ -14,7 +14,9 @@ use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
 use super::session::Greeting;
 use super::start::Readiness;
-use crate::mcp::envelope::{Envelope, Malformed, Message, Meta, Params, good_id, members, our_id};
+use crate::mcp::envelope::{
+    Envelope, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
+};
 use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
@@ -101,7 +103,13 @@ impl Exchange {
             let failure = Failure::new(Code::Unavailable, "stopping", farewell.reason.clone());
             return self.refuse(session, Some(raw_id), &failure);
         }
-        let (params, meta) = match look_inside(envelope.params) {
+        let looked = match envelope.params {
+            Some(params) if !needs_params(method) && !may_have(params, "_meta") => {
+                Ok(Default::default())
+            }
+            params => look_inside(params),
+        };
+        let (params, meta) = match looked {
             Ok(found) => found,
             Err(malformed) => return self.refuse(session, Some(raw_id), &bad(malformed)),
         };
@@ -147,10 +155,19 @@ impl Exchange {
     }
 
     fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
-        let waits = self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty());
-        let readiness = if waits { Readiness::Wait } else { self.want(session, now) };
+        let Some(asker) = self.sessions.get(&session) else { return };
+        let readiness = match self.serving_child(asker) {
+            _ if !asker.waiting.is_empty() => Readiness::Wait,
+            Some(child) => Readiness::Ready(child),
+            None => self.want(session, now),
+        };
         let failure = match readiness {
-            Readiness::Ready(child) => return self.pass(session, child, request, now),
+            Readiness::Ready(child) => {
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.child = Some(child);
+                }
+                return self.pass(session, child, request, now);
+            }
             Readiness::Refuse(failure) => failure,
             Readiness::Wait => {
                 let kept = self.sessions.get_mut(&session).is_some_and(|s| s.wait(request.line));
@@ -207,8 +224,10 @@ impl Exchange {
             return;
         };
         let id = to.take_id();
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(id);
         let mut splice = Splice::of(request.line);
-        let token = dress(&mut splice, request, id, &holder.context, more);
+        let token = dress(&mut splice, request, digits, &holder.context, more);
         if splice.length() > LONGEST_LINE {
             return self.refuse(session, Some(request.raw_id()), &too_large(LONGEST_LINE));
         }
@@ -314,7 +333,7 @@ impl Exchange {
             return;
         };
         let mut splice = Splice::of(line);
-        splice.replace(id, ask.raw_id.into_vec());
+        splice.replace(id, &*ask.raw_id);
         if self.children.contains_key(&ask.child) {
             self.out.line(End::Child(ask.child), |out| splice.write(out));
         }
@@ -339,4 +358,11 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
+}
+
+/// Methods whose parameters are looked at beside their `_meta`.
+fn needs_params(method: &str) -> bool {
+    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
+        || method == "logging/setLevel"
+        || method.starts_with("tasks/")
 }

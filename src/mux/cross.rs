@@ -168,7 +168,7 @@ pub(super) fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
 pub(super) fn complete_result(splice: &mut Splice<'_>, result: &RawValue) {
     if result.get().starts_with('{') {
         let more = r#""resultType":"complete","ttlMs":0,"cacheScope":"private""#;
-        splice.insert_members(result, more);
+        splice.insert_members(result, "", &[more], "");
     }
 }
 

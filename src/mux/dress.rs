@@ -11,41 +11,33 @@ use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
 
 /// Puts our id, token, context and `more` members into a request; gives the client's token back.
-pub(super) fn dress(
-    splice: &mut Splice<'_>,
+pub(super) fn dress<'a>(
+    splice: &mut Splice<'a>,
     request: &Request<'_>,
-    id: u64,
-    context: &str,
-    more: &str,
+    id: &'a str,
+    context: &'a str,
+    more: &'a str,
 ) -> Option<Raw> {
-    splice.replace(request.id, id.to_string().into_bytes());
+    splice.replace(request.id, id.as_bytes());
     let token = request.meta.progress_token.map(|token| {
-        splice.replace(token, id.to_string().into_bytes());
-        Box::from(token.get().as_bytes())
+        splice.replace(token, id.as_bytes());
+        Raw::from(token.get().as_bytes())
     });
-    let mut members = more.to_owned();
-    match request.meta.context {
+    let context = match request.meta.context {
         // What a client put there is replaced in its place.
         Some(theirs) => {
             let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes().to_vec());
+            splice.replace(theirs, value.as_bytes());
+            ""
         }
-        None => {
-            if !members.is_empty() {
-                members.push(',');
-            }
-            members.push_str(context);
-        }
-    }
+        None => context,
+    };
+    let members = [context, more];
     match (request.params.meta, request.envelope.params, request.envelope.method) {
-        _ if members.is_empty() => {}
-        (Some(meta), _, _) => splice.insert_members(meta, &members),
-        (None, Some(params), _) => {
-            splice.insert_members(params, &format!("\"_meta\":{{{members}}}"));
-        }
+        (Some(meta), _, _) => splice.insert_members(meta, "", &members, ""),
+        (None, Some(params), _) => splice.insert_members(params, "\"_meta\":{", &members, "}"),
         (None, None, Some(method)) => {
-            let params = format!(",\"params\":{{\"_meta\":{{{members}}}}}");
-            splice.insert_after(method, params.into_bytes());
+            splice.insert_after(method, ",\"params\":{\"_meta\":{", &members, "}}");
         }
         (None, None, None) => {}
     }

@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::child::{Child, Owner, Pending, Slot};
+use rustc_hash::FxHashMap;
+
+use super::child::{Child, Kind, Owner, Pending, Slot};
 use super::outbox::{Act, ChildId, End, Outbox};
 use super::session::{Raw, Session, SlotKey};
 use super::timers::{Timer, Timers};
@@ -39,9 +41,9 @@ pub(super) struct Counters {
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) plan: MuxPlan,
-    pub(super) sessions: HashMap<SessionId, Session>,
+    pub(super) sessions: FxHashMap<SessionId, Session>,
     pub(super) slots: HashMap<SlotKey, Slot>,
-    pub(super) children: HashMap<ChildId, Child>,
+    pub(super) children: FxHashMap<ChildId, Child>,
     pub(super) out: Outbox,
     pub(super) timers: Timers,
     pub(super) counters: Counters,
@@ -57,9 +59,9 @@ impl Exchange {
         Self {
             plan,
             now,
-            sessions: HashMap::new(),
+            sessions: FxHashMap::default(),
             slots: HashMap::new(),
-            children: HashMap::new(),
+            children: FxHashMap::default(),
             out: Outbox::default(),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -119,6 +121,12 @@ impl Exchange {
         }
     }
 
+    /// The child that a session's request can go to at once.
+    pub(super) fn serving_child(&self, session: &Session) -> Option<ChildId> {
+        let child = session.child?;
+        self.children.get(&child).is_some_and(Child::serves).then_some(child)
+    }
+
     /// The child that a session's bytes wait for, for the driver's back-pressure.
     pub(super) fn backlog(&self, session: SessionId) -> usize {
         let own = self.out.backlog(End::Session(session));
@@ -129,8 +137,7 @@ impl Exchange {
     /// Sends a line to a client; one that does not read is closed.
     pub(super) fn send(&mut self, session: SessionId, line: impl FnOnce(&mut Vec<u8>)) {
         let end = End::Session(session);
-        self.out.line(end, line);
-        if self.out.backlog(end) > SESSION_BACKLOG {
+        if self.out.line(end, line) > SESSION_BACKLOG {
             let reason = "the client does not read its messages".to_owned();
             // Nothing that is queued can be delivered in time.
             self.out.forget(end);
@@ -154,12 +161,8 @@ impl Exchange {
 
     /// Puts a request in flight.
     pub(super) fn track(&mut self, child: ChildId, id: u64, mut pending: Pending) {
-        pending.deadline = self.request_limit(child).map(|limit| pending.born + limit);
-        if pending.kind == super::child::Kind::Listen {
-            pending.deadline = None;
-        }
-        if let Some(at) = pending.deadline {
-            self.timers.set(at, Timer::Request(child, id));
+        if pending.kind != Kind::Listen {
+            pending.deadline = self.request_limit(child).map(|limit| pending.born + limit);
         }
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
@@ -168,9 +171,15 @@ impl Exchange {
             session.calls += 1;
             self.counters.calls += 1;
         }
-        if let Some(child) = self.children.get_mut(&child) {
-            child.pending.insert(id, pending);
+        let Some(to) = self.children.get_mut(&child) else { return };
+        if let Some(at) = pending.deadline {
+            // One alarm for all: the limits of one child come due in the order of their setting.
+            if to.limits.is_empty() {
+                self.timers.set(at, Timer::Requests(child));
+            }
+            to.limits.push_back((at, id));
         }
+        to.pending.insert(id, pending);
     }
 
     /// Takes a request out of flight.
@@ -178,9 +187,7 @@ impl Exchange {
         let from = self.children.get_mut(&child)?;
         let pending = from.pending.remove(&id)?;
         let was_last = from.stopping && from.pending.is_empty();
-        if let Some(at) = pending.deadline {
-            self.timers.clear(at, Timer::Request(child, id));
-        }
+        from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
             && session.in_flight.get(raw_id) == Some(&id)
@@ -196,16 +203,13 @@ impl Exchange {
     /// Progress puts a request's time limit off, up to an hour.
     pub(super) fn put_off(&mut self, child: ChildId, id: u64, now: Instant) {
         let Some(limit) = self.request_limit(child) else { return };
-        let Some(pending) =
-            self.children.get_mut(&child).and_then(|child| child.pending.get_mut(&id))
-        else {
-            return;
-        };
-        let Some(old) = pending.deadline else { return };
-        let at = (now + limit).min(pending.born + LONGEST_REQUEST).max(old);
-        pending.deadline = Some(at);
-        self.timers.clear(old, Timer::Request(child, id));
-        self.timers.set(at, Timer::Request(child, id));
+        let pending = self.children.get_mut(&child).and_then(|child| child.pending.get_mut(&id));
+        if let Some(pending) = pending
+            && let Some(old) = pending.deadline
+        {
+            // The alarm that is set finds the new limit and waits for it.
+            pending.deadline = Some((now + limit).min(pending.born + LONGEST_REQUEST).max(old));
+        }
     }
 
     /// Whether nothing waits to be written.
@@ -242,7 +246,7 @@ impl Exchange {
         self.now = now;
         while let Some(timer) = self.timers.due(now) {
             match timer {
-                Timer::Request(child, id) => self.request_late(child, id, now),
+                Timer::Requests(child) => self.requests_due(child, now),
                 Timer::Probe(child) => self.probe_late(child, now),
                 Timer::Start(child) => self.start_late(child, now),
                 Timer::Retry(slot) => self.retry(&slot, now),
@@ -256,23 +260,37 @@ impl Exchange {
         }
     }
 
+    /// Looks at the time limits that come due, and sets the alarm for the next.
+    fn requests_due(&mut self, id: ChildId, now: Instant) {
+        let mut late = Vec::new();
+        let Some(child) = self.children.get_mut(&id) else { return };
+        while child.limits.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, request)) = child.limits.pop_front() else { break };
+            match child.pending.get(&request).and_then(|pending| pending.deadline) {
+                Some(at) if at > now => child.limits.push_back((at, request)),
+                Some(_) => late.push(request),
+                None => {}
+            }
+        }
+        for request in late {
+            self.request_late(id, request, now);
+        }
+        let next = self.children.get(&id).and_then(|child| child.limits.front());
+        if let Some((at, _)) = next {
+            self.timers.set(*at, Timer::Requests(id));
+        }
+    }
+
     fn request_late(&mut self, child: ChildId, id: u64, now: Instant) {
-        let Some(pending) = self.children.get(&child).and_then(|c| c.pending.get(&id)) else {
-            return;
-        };
-        let Owner::Session { session, raw_id } = &pending.owner else {
-            return;
-        };
+        let again = self.request_limit(child).unwrap_or(LONGEST_REQUEST);
+        let Some(from) = self.children.get_mut(&child) else { return };
+        let Some(pending) = from.pending.get_mut(&id) else { return };
+        let Owner::Session { session, raw_id } = &pending.owner else { return };
         let (session, raw_id, cancelled) = (*session, raw_id.clone(), pending.cancelled);
         // Waiting for a person does not count: the server has asked this client something.
         if self.sessions.get(&session).is_some_and(|s| s.asks.values().any(|a| a.child == child)) {
-            let at = now + self.request_limit(child).unwrap_or(LONGEST_REQUEST);
-            if let Some(pending) =
-                self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id))
-            {
-                pending.deadline = Some(at);
-            }
-            self.timers.set(at, Timer::Request(child, id));
+            pending.deadline = Some(now + again);
+            from.limits.push_back((now + again, id));
             return;
         }
         self.settle(child, id);

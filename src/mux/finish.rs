@@ -81,7 +81,7 @@ impl Exchange {
         self.now = now;
         let Some(mut child) = self.children.remove(&id) else { return };
         self.timers.clear_all(|timer| {
-            matches!(timer, Timer::Request(c, _) | Timer::Probe(c) | Timer::Start(c)
+            matches!(timer, Timer::Requests(c) | Timer::Probe(c) | Timer::Start(c)
                 | Timer::Stop(c) if *c == id)
         });
         self.out.forget(End::Child(id));

@@ -3,8 +3,10 @@
 //! The exchange appends here and never waits; the driver empties it. Bounds are the exchange's to keep:
 //! it asks [`Outbox::backlog`] and closes or pauses who lags.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use crate::names::{ServerName, SessionId};
 use crate::wire::{Farewell, Holder};
@@ -69,21 +71,23 @@ impl Queue {
 /// Everything that waits for the driver.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    queues: HashMap<End, Queue>,
+    queues: FxHashMap<End, Queue>,
     dirty: Vec<End>,
     acts: VecDeque<Act>,
 }
 
 impl Outbox {
-    /// The bytes that `line` writes into become one line for `end`.
-    pub(super) fn line(&mut self, end: End, line: impl FnOnce(&mut Vec<u8>)) {
+    /// The bytes that `line` writes become one line for `end`. Says how many bytes wait for it now.
+    pub(super) fn line(&mut self, end: End, line: impl FnOnce(&mut Vec<u8>)) -> usize {
         let queue = self.queues.entry(end).or_default();
         line(&mut queue.bytes);
         queue.bytes.push(b'\n');
+        let waits = queue.front().len();
         // Almost always the same end as before, or one of very few.
         if !self.dirty.contains(&end) {
             self.dirty.push(end);
         }
+        waits
     }
 
     /// A finished line for `end`.

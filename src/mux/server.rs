@@ -102,7 +102,7 @@ impl Exchange {
         }
         self.learn_from_answer(child, session, &pending, envelope);
         let mut splice = Splice::of(line);
-        splice.replace(id, raw_id.to_vec());
+        splice.replace(id, &**raw_id);
         if let Some(failure) = self.adapt(child, session, &pending, envelope, &mut splice) {
             self.refuse(session, Some(raw_id), &failure);
         } else {
@@ -126,7 +126,7 @@ impl Exchange {
                     session.subscriptions.insert(uri.clone());
                 }
             }
-            Kind::Call => {
+            Kind::Call if self.children.get(&child).is_some_and(|child| child.makes_tasks) => {
                 let uid = self.sessions.get(&session).map_or(0, |session| session.holder.uid);
                 if let (Some(task), Some(child)) = (new_task(result), self.children.get_mut(&child))
                 {
@@ -256,7 +256,7 @@ impl Exchange {
         } else if let Some(Owner::Session { session, raw_id }) =
             our_id(request).and_then(|id| self.settle(child, id)).map(|pending| pending.owner)
         {
-            (session, raw_id.into_vec())
+            (session, raw_id.to_vec())
         } else {
             return self.drop_from(child, "a cancellation of nothing that is in flight");
         };

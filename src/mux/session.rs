@@ -1,6 +1,7 @@
 //! One client session, as the exchange sees it. Data and small questions; the exchange owns it.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::names::{ServerName, SessionId};
 use crate::wire::{Holder, MuxPlan};
 
 /// The raw bytes of an id or token, exactly as the peer wrote them.
-pub(super) type Raw = Box<[u8]>;
+pub(super) type Raw = Rc<[u8]>;
 
 /// How many bytes may wait for a server that is starting.
 const WAITING_BYTES: usize = 1024 * 1024;
@@ -59,6 +60,8 @@ pub(super) struct Ask {
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) slot: SlotKey,
+    /// The child that its last request went to, so that the next need not look for it.
+    pub(super) child: Option<ChildId>,
     pub(super) holder: Holder,
     pub(super) opened: Instant,
     pub(super) era: Option<Era>,
@@ -104,6 +107,7 @@ impl Session {
         Self {
             id,
             slot: SlotKey { server, whose },
+            child: None,
             opened: now,
             era: None,
             greeting: Greeting::None,

@@ -237,6 +237,7 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.shake = Shake::Done;
         child.era = Some(era);
+        child.makes_tasks = memchr::memmem::find(result.get().as_bytes(), b"task").is_some();
         child.handshake = Some(result.to_owned());
         child.version = cross::server_version(result);
         let key = child.slot.clone();

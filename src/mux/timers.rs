@@ -10,8 +10,8 @@ use crate::names::SessionId;
 /// What an alarm is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Timer {
-    /// A request's answer is late.
-    Request(ChildId, u64),
+    /// Some request's answer is late.
+    Requests(ChildId),
     /// A probe's answer is late.
     Probe(ChildId),
     /// A start is late.
@@ -36,11 +36,6 @@ impl Timers {
     /// Sets an alarm.
     pub(super) fn set(&mut self, at: Instant, timer: Timer) {
         self.0.insert((at, timer));
-    }
-
-    /// Takes an alarm back.
-    pub(super) fn clear(&mut self, at: Instant, timer: Timer) {
-        self.0.remove(&(at, timer));
     }
 
     /// Takes every alarm of that kind back.

@@ -125,13 +125,19 @@ impl Reason {
 
 /// A refusal whose message is one printable line of bearable length.
 pub fn refusal(message: &str, code: u8, reason: &str, elsewhere: bool) -> Refusal {
-    let mut line: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Refusal { message: one_line(message), code, reason: reason.to_owned(), elsewhere }
+}
+
+/// A text from elsewhere as one printable line of bearable length.
+pub fn one_line(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let mut line: String = text.chars().take(MESSAGE_MAX + 1).map(plain).collect();
     if line.len() > MESSAGE_MAX {
         let fits = |end: &usize| line.is_char_boundary(*end);
         line.truncate((0..=MESSAGE_MAX - 3).rev().find(fits).unwrap_or(0));
         line.push_str("...");
     }
-    Refusal { message: line, code, reason: reason.to_owned(), elsewhere }
+    line
 }
 
 struct First<'a, T>(&'a [T]);

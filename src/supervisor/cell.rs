@@ -32,6 +32,10 @@ use crate::wire::{Birth, CELL_DATAGRAM, FromMux, MuxPlan, MuxStatus, ToMux};
 
 /// Messages to one mux that may wait: each child and session causes a few.
 const OUTBOX: usize = 256;
+/// How long a mux may take to introduce itself.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long after its drain, or after it was let go, a mux may live.
+pub(super) const GRACE: Duration = Duration::from_secs(4);
 /// How long a mux may leave a message lying.
 const DRAINS_WITHIN: Duration = Duration::from_secs(5);
 /// Messages that a mux may send at once before it has to wait.
@@ -62,6 +66,7 @@ pub(super) struct Parcel {
 pub(super) struct Session {
     pub(super) principal: Principal,
     pub(super) server: ServerName,
+    pub(super) permissions: Vec<String>,
 }
 
 /// A child as the supervisor knows it.
@@ -89,6 +94,8 @@ pub(super) struct Cell {
     pub(super) line: Arc<OwnedFd>,
     pub(super) phase: Phase,
     pub(super) born: Instant,
+    /// When it must be gone, once it was told to go.
+    pub(super) overdue: Option<Instant>,
     /// What it was configured with last.
     pub(super) tenant: Arc<Tenant>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -152,6 +159,7 @@ impl Cell {
             line,
             phase: Phase::Starting,
             born: Instant::now(),
+            overdue: None,
             tenant,
             sessions: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
@@ -181,6 +189,7 @@ impl Cell {
             return;
         }
         self.phase = Phase::Draining;
+        self.overdue = Some(Instant::now() + within + GRACE);
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.send(ToMux::Drain { reason: reason.to_owned(), code, within_ms }, Vec::new());
     }
@@ -190,7 +199,17 @@ impl Cell {
         let idle = self.sessions.is_empty() && self.on_the_way.is_empty();
         if self.may_leave && idle && self.phase == Phase::Ready {
             self.phase = Phase::Leaving;
+            self.overdue = Some(Instant::now() + GRACE);
             self.send(ToMux::Leave, Vec::new());
+        }
+    }
+
+    /// Kills it if it should be gone by now.
+    pub(super) fn kill_if_overdue(&mut self, now: Instant) {
+        if self.overdue.is_some_and(|overdue| now >= overdue) {
+            tracing::warn!(tenant = %self.tenant.id, "the mux did not end in time and is killed");
+            kill(&self.pidfd);
+            self.overdue = None;
         }
     }
 
@@ -270,18 +289,27 @@ impl Wire {
 async fn hear(wire: Arc<Wire>) {
     let mut buffer = vec![0; CELL_DATAGRAM];
     let mut talking = true;
+    let hello = tokio::time::sleep(HELLO_WITHIN);
+    let (mut hello, mut greeted) = (std::pin::pin!(hello), false);
     let (mut said, mut since) = (0, Instant::now());
     loop {
         tokio::select! {
             biased;
             heard = wire.receive(&mut buffer), if talking => match heard {
-                Ok(message) => wire.news(CellNews::Said(Box::new(message))).await,
+                Ok(message) => {
+                    greeted = true;
+                    wire.news(CellNews::Said(Box::new(message))).await;
+                }
                 Err(error) => {
                     talking = false;
                     wire.news(CellNews::Broken(error.to_string())).await;
                 }
             },
             _ = wire.pidfd.readable() => return wire.news(CellNews::Gone).await,
+            () = &mut hello, if !greeted => {
+                greeted = true;
+                wire.news(CellNews::Broken("it did not introduce itself".to_owned())).await;
+            }
         }
         said += 1;
         if said >= BURST {

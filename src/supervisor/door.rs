@@ -175,3 +175,6 @@ fn ready(fd: &OwnedFd, flags: PollFlags, until: Instant) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,7 @@ pub enum DoorsError {
         expected: &'static str,
     },
     /// systemd passed one socket without the other.
-    #[error(
-        "systemd passed only one of the sockets \"session\" and \"control\" (see the unit tenantd.socket)"
-    )]
+    #[error("systemd passed only one of the two sockets (see the unit tenantd.socket)")]
     Half,
     /// A socket cannot be bound.
     #[error("cannot listen at {path}: {source}")]
@@ -89,10 +87,10 @@ fn passed() -> Result<Option<Doors>, DoorsError> {
     let (mut session, mut control) = (None, None);
     for (fd, name) in sd_notify::listen_fds_with_names()? {
         let fd = sys::take_listen_fd(fd)?;
-        match name.as_str() {
-            "session" => session = Some(listens(fd, name, SocketType::SEQPACKET)?),
-            "control" => control = Some(listens(fd, name, SocketType::STREAM)?),
-            _ => tracing::warn!("systemd passed a socket named {name}, which means nothing here"),
+        match role(&name, &fd) {
+            Some(Role::Session) => session = Some(listens(fd, name, SocketType::SEQPACKET)?),
+            Some(Role::Control) => control = Some(listens(fd, name, SocketType::STREAM)?),
+            None => {}
         }
     }
     match (session, control) {
@@ -101,6 +99,25 @@ fn passed() -> Result<Option<Doors>, DoorsError> {
         }
         (None, None) => Ok(None),
         _ => Err(DoorsError::Half),
+    }
+}
+
+enum Role {
+    Session,
+    Control,
+}
+
+/// What a passed socket is for. A unit of its own can name each; one unit for both has one name for
+/// both (systemd.socket(5), FileDescriptorName), and there the kind tells.
+fn role(name: &str, fd: &OwnedFd) -> Option<Role> {
+    match name {
+        "session" => Some(Role::Session),
+        "control" => Some(Role::Control),
+        "tenantd" | "tenantd.socket" => match sockopt::socket_type(fd) {
+            Ok(SocketType::SEQPACKET) => Some(Role::Session),
+            _ => Some(Role::Control),
+        },
+        _ => None,
     }
 }
 

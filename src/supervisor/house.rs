@@ -19,7 +19,8 @@ use super::{Options, logs, plan};
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
 use crate::names::TenantId;
-use crate::policy::{self, Asker, reason::UNAVAILABLE};
+use crate::policy::reason::{UNAVAILABLE, one_line};
+use crate::policy::{self, Asker};
 use crate::registry::Registry;
 use crate::wire::{FromMux, Holder, ToMux};
 
@@ -99,7 +100,8 @@ impl House {
                 if let Some(cell) = self.cells.get(tenant) {
                     let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
                     if !expected {
-                        tracing::error!(%tenant, "the mux is broken and is killed: {why}");
+                        // Most likely it is dead and its pidfd says so next.
+                        tracing::warn!(%tenant, "the mux cannot be talked to: {why}");
                         kill(&cell.pidfd);
                     }
                 }
@@ -116,11 +118,12 @@ impl House {
             }
             FromMux::Gone { child, server, reason } => {
                 cell.children.remove(&child);
-                tracing::info!(%tenant, %server, "a server ended: {reason}");
+                tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
             }
             FromMux::Closed { session, reason } => {
                 cell.sessions.remove(&session);
-                tracing::info!(%tenant, %session, "a session ended: {reason}");
+                let reason = if reason.is_empty() { "the client left" } else { &reason };
+                tracing::info!(%tenant, %session, "a session ended: {}", one_line(reason));
             }
             FromMux::Status { ticket, status } => {
                 if let Some(asker) = cell.tickets.remove(&ticket) {
@@ -187,6 +190,15 @@ impl House {
         tracing::info!(tenant = %tenant.id, pid = cell.pid, "a mux was started");
         self.cells.insert(tenant.id.clone(), cell);
         Ok(())
+    }
+
+    /// When something that starts with its tenant and died may be tried again.
+    pub(super) fn retry_at(&self, now: Instant) -> Option<Instant> {
+        let waits = |id: &TenantId| self.registry.get(id).is_some_and(|t| self.starts_by_itself(t));
+        let left = self.pauses.iter().filter_map(|(id, pause)| {
+            pause.left(now).filter(|_| !self.cells.contains_key(id) && waits(id))
+        });
+        left.min().map(|left| now + left)
     }
 
     /// Starts what starts with its tenant.
@@ -284,7 +296,7 @@ impl House {
         }
     }
 
-    /// Ends sessions whose holder lost the grant.
+    /// Ends sessions whose holder lost the grant, or a permission of it.
     fn check_grants(&mut self, ids: &Ids) {
         let mode = self.options.layout.mode;
         let owner_uid = self.owner.0;
@@ -294,7 +306,10 @@ impl House {
                 let principal = &session.principal;
                 let owner = mode == crate::paths::Mode::User && principal.uid == owner_uid;
                 let access = Asker { principal, ids, owner }.access(&tenant);
-                access.is_none_or(|access| !access.reaches(&session.server))
+                access.is_none_or(|access| {
+                    let keeps = |had: &String| access.permissions.contains(had);
+                    !access.reaches(&session.server) || !session.permissions.iter().all(keeps)
+                })
             };
             let closing: Vec<_> =
                 cell.sessions.iter().filter(|(_, s)| lost(s)).map(|(id, _)| *id).collect();

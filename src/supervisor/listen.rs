@@ -1,18 +1,21 @@
 //! The accept thread of the session door. Takes connections and gives each a seat and a thread.
 //!
-//! Never reads from a connection and never closes one: both can block, and everybody waits here.
+//! A client that opens ten tenants at once has more connections than seats: the rest wait for a moment,
+//! a bounded number of each uid. Never reads from a connection and never closes one: both can block, and
+//! everybody waits here.
 
+use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags};
 
 use super::door::Attendant;
 use super::parting::Parting;
-use super::seats::{Ledger, Room};
+use super::seats::{Ledger, Room, Seat};
 use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::sys;
 use crate::wire::Answer;
@@ -21,6 +24,12 @@ use crate::wire::Answer;
 const SEATS: Room = Room { each: 8, all: 256 };
 /// A door thread parses 4 KiB, asks, and sends one datagram.
 const DOOR_STACK: usize = 128 * 1024;
+/// Connections that wait for a seat: those of one uid, and all of them.
+const WAITING: Room = Room { each: 64, all: 1024 };
+/// How long they wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a seat is free while somebody waits.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long to wait where this process or the machine has no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -37,11 +46,27 @@ impl Porter {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let (closed, open) = io::pipe()?;
         let parting = attendant.parting.clone();
-        let hall = Hall { listener, attendant, parting, seats: Ledger::new(SEATS), spare: spare() };
+        let hall = Hall {
+            listener,
+            attendant,
+            parting,
+            seats: Ledger::new(SEATS),
+            chairs: Ledger::new(WAITING),
+            waiting: VecDeque::new(),
+            spare: spare(),
+        };
         let thread = std::thread::Builder::new().name("porter".into()).stack_size(DOOR_STACK);
         thread.spawn(move || hall.run(&closed))?;
         Ok(Self { _open: open })
     }
+}
+
+/// A connection without a seat.
+struct Waiting {
+    uid: u32,
+    since: Instant,
+    connection: OwnedFd,
+    _chair: Seat,
 }
 
 struct Hall {
@@ -49,21 +74,46 @@ struct Hall {
     attendant: Attendant,
     parting: Parting,
     seats: Ledger,
+    chairs: Ledger,
+    /// In the order in which they came.
+    waiting: VecDeque<Waiting>,
     /// Given up to accept, and so to get rid of, a connection when no other descriptor is left.
     spare: Option<OwnedFd>,
 }
 
 impl Hall {
     fn run(mut self, closed: &PipeReader) {
-        while wait(&self.listener, closed) {
-            match self.accept() {
-                Ok(connection) => self.receive(connection),
-                Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.shed(),
-                Err(error) => {
-                    tracing::error!("the session door cannot accept: {error}");
-                    std::thread::sleep(BREATH);
-                }
+        loop {
+            let pause = (!self.waiting.is_empty()).then_some(LOOK);
+            match wait(&self.listener, closed, pause) {
+                Woken::Closed => return,
+                Woken::Pause => self.seat_waiting(),
+                Woken::Knock => self.answer_knock(),
+            }
+        }
+    }
+
+    fn answer_knock(&mut self) {
+        match self.accept() {
+            Ok(connection) => self.receive(connection),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.shed(),
+            Err(error) => {
+                tracing::error!("the session door cannot accept: {error}");
+                std::thread::sleep(BREATH);
+            }
+        }
+    }
+
+    /// Gives free seats to those who wait, in turn; who waited too long is turned away.
+    fn seat_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if let Some(seat) = self.seats.take(waiting.uid) {
+                self.attend(waiting.uid, seat, waiting.connection);
+            } else if waiting.since.elapsed() >= PATIENCE {
+                self.turn_away(waiting.uid, waiting.connection);
+            } else {
+                self.waiting.push_back(waiting);
             }
         }
     }
@@ -78,9 +128,21 @@ impl Hall {
         }
         // Without credentials there is nobody to answer; uid -1 (nobody can have it) pays for it.
         let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
-        let Some(seat) = self.seats.take(uid) else {
-            return self.turn_away(uid, connection);
-        };
+        self.seat_waiting();
+        let behind = self.waiting.iter().any(|waiting| waiting.uid == uid);
+        match self.seats.take(uid).filter(|_| !behind) {
+            Some(seat) => self.attend(uid, seat, connection),
+            None => match self.chairs.take(uid) {
+                Some(_chair) => {
+                    let since = Instant::now();
+                    self.waiting.push_back(Waiting { uid, since, connection, _chair });
+                }
+                None => self.turn_away(uid, connection),
+            },
+        }
+    }
+
+    fn attend(&self, uid: u32, seat: Seat, connection: OwnedFd) {
         let attendant = self.attendant.clone();
         let kept = std::sync::Arc::new(std::sync::Mutex::new(Some(connection)));
         let given = kept.clone();
@@ -128,17 +190,29 @@ fn spare() -> Option<OwnedFd> {
     std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
-/// Waits for a connection; `false` once the door is closed.
-fn wait(listener: &OwnedFd, closed: &PipeReader) -> bool {
+enum Woken {
+    Knock,
+    Pause,
+    Closed,
+}
+
+/// Waits for a connection, no longer than `pause`.
+fn wait(listener: &OwnedFd, closed: &PipeReader, pause: Option<Duration>) -> Woken {
+    let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
     let mut both = [PollFd::new(listener, PollFlags::IN), PollFd::new(closed, PollFlags::IN)];
     loop {
-        match poll(&mut both, None) {
-            Ok(_) => return both[1].revents().is_empty(),
+        match poll(&mut both, pause.as_ref()) {
+            Ok(0) => return Woken::Pause,
+            Ok(_) if both[1].revents().is_empty() => return Woken::Knock,
+            Ok(_) => return Woken::Closed,
             Err(Errno::INTR) => {}
             Err(error) => {
                 tracing::error!("the session door cannot wait: {error}");
-                return false;
+                return Woken::Closed;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

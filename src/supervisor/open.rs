@@ -136,7 +136,8 @@ impl House {
             user: principal.user.clone(),
             permissions: terms.permissions,
         };
-        cell.sessions.insert(session, Session { principal, server: terms.server.clone() });
+        let (server, permissions) = (terms.server.clone(), holder.permissions.clone());
+        cell.sessions.insert(session, Session { principal, server, permissions });
         cell.on_the_way.insert(session);
         cell.may_leave = false;
         let user = &holder.user;

@@ -3,13 +3,22 @@
 //! Closing a connection drops the descriptors that were sent and not received, and that can block for
 //! as long as their sender likes (SO_LINGER, a FUSE flush). So each uid that needs it has one closing
 //! thread with a queue: a hostile uid waits for itself.
+//!
+//! What was sent is received first: closing a connection with something unread takes our answer from
+//! its peer (ECONNRESET before the data).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::net::RecvFlags;
+
+use crate::sys;
+
 /// Closing needs hardly any stack.
 const STACK: usize = 64 * 1024;
+/// How much of what was sent is received; who sends more gets no answer.
+const UNREAD_MAX: usize = 16;
 /// The share of our descriptors that one uid's connections may hold while they wait to be closed.
 const SHARE: u64 = 8;
 /// The most connections of one uid that wait, where descriptors are plenty. The kernel lets a user
@@ -43,7 +52,7 @@ impl Parting {
         let queue = queues.entry(uid).or_default();
         if queue.waiting.len() >= self.most {
             drop(queues);
-            drop(connection);
+            farewell(&connection);
             return;
         }
         queue.waiting.push_back(connection);
@@ -55,14 +64,24 @@ impl Parting {
     fn attend(&self, uid: u32) -> bool {
         let queues = self.queues.clone();
         let thread = std::thread::Builder::new().name("parting".into()).stack_size(STACK);
+        let work = move || {
+            while let Some(connection) = next(&queues, uid) {
+                farewell(&connection);
+            }
+        };
         // Where no thread can be made the queue stays and the next connection tries again.
-        thread
-            .spawn(move || {
-                while let Some(connection) = next(&queues, uid) {
-                    drop(connection)
-                }
-            })
-            .is_ok()
+        thread.spawn(work).is_ok()
+    }
+}
+
+/// Receives what was sent, and drops it.
+fn farewell(connection: &OwnedFd) {
+    let mut buffer = [0; 4096];
+    for _ in 0..UNREAD_MAX {
+        match sys::receive_datagram(connection, &mut buffer, RecvFlags::DONTWAIT) {
+            Ok(got) if got.bytes > 0 => {}
+            _ => return,
+        }
     }
 }
 
@@ -83,8 +102,22 @@ fn lock(queues: &Mutex<BTreeMap<u32, Queue>>) -> MutexGuard<'_, BTreeMap<u32, Qu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{PollFd, PollFlags};
+    use rustix::net::SendFlags;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_last_answer_reaches_a_peer_that_was_never_read() {
+        let (near, far) = sys::seqpacket_pair().expect("a pair");
+        sys::send_datagram(&far, b"please", &[], SendFlags::empty()).expect("sent");
+        sys::send_datagram(&near, b"no", &[], SendFlags::empty()).expect("sent");
+        let (parting, mut buffer) = (Parting::new(), [0; 8]);
+        parting.close(1, near);
+        rustix::event::poll(&mut [PollFd::new(&far, PollFlags::HUP)], None).expect("closed");
+        let got = sys::receive_datagram(&far, &mut buffer, RecvFlags::empty()).expect("an answer");
+        assert_eq!(&buffer[..got.bytes], b"no");
+    }
 
     #[test]
     fn what_is_handed_in_is_closed_elsewhere() {

@@ -92,7 +92,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let open = Open { _porter: porter, counter, _files: doors.files };
     greet(&house);
     turn(&mut house, open, signals, inbox, returned).await;
-    house.finish();
+    house.finish().await;
     Ok(())
 }
 
@@ -135,16 +135,20 @@ struct Rounds {
     beat: Instant,
     round: Instant,
     idle_since: Option<Instant>,
+    retry: Option<Instant>,
 }
 
 impl Rounds {
-    fn next(&self, house: &House, now: Instant) -> Instant {
+    fn next(&mut self, house: &House, now: Instant) -> Instant {
+        self.retry = house.retry_at(now);
+        let overdue = house.cells.values().filter_map(|cell| cell.overdue).min();
         let beat = self.heartbeat.map(|_| self.beat);
-        let round = (!house.cells.is_empty()).then_some(self.round);
+        let busy = !house.cells.is_empty() && house.stopping.is_none();
+        let round = busy.then_some(self.round);
         let idle = self.idle_until(house);
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
-        [beat, round, idle, end].into_iter().flatten().fold(far, Instant::min)
+        [beat, round, idle, end, overdue, self.retry].into_iter().flatten().fold(far, Instant::min)
     }
 
     fn idle_until(&self, house: &House) -> Option<Instant> {
@@ -156,7 +160,11 @@ impl Rounds {
             self.beat = now + every;
             notify::alive();
         }
-        if now >= self.round {
+        house.cells.values_mut().for_each(|cell| cell.kill_if_overdue(now));
+        if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
+            house.start_always();
+        }
+        if now >= self.round && house.stopping.is_none() {
             self.round = now + ROUND;
             house.check_status();
             house.start_always();
@@ -182,7 +190,8 @@ async fn turn(
     let mut open = Some(open);
     let heartbeat = notify::heartbeat();
     let now = Instant::now();
-    let mut rounds = Rounds { heartbeat, beat: now, round: now + ROUND, idle_since: Some(now) };
+    let mut rounds =
+        Rounds { heartbeat, beat: now, round: now + ROUND, idle_since: Some(now), retry: None };
     let mut said = summary(house);
     while !house.is_over() {
         let next = rounds.next(house, Instant::now());

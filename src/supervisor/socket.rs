@@ -158,3 +158,69 @@ async fn send(connection: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervisor::seats::{Ledger, Room};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    fn bounded() -> (Reading, Writing, UnixStream) {
+        let (near, far) = UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("set");
+        let seat = Ledger::new(Room { each: 1, all: 1 }).take(0).expect("a seat");
+        let socket = Bounded::new(near.into(), 0, seat, Parting::new()).expect("registered");
+        let (reading, writing) = socket.split();
+        (reading, writing, far)
+    }
+
+    async fn read_all(reading: &mut Reading) -> zlink::Result<()> {
+        let mut buffer = vec![0; 4096];
+        while reading.read(&mut buffer).await?.bytes_read() > 0 {}
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_message_over_64_kib_ends_the_connection() {
+        let (mut reading, _writing, mut far) = bounded();
+        let sender = std::thread::spawn(move || {
+            // The connection may be closed in the middle of it.
+            let _ = std::io::Write::write_all(&mut far, &vec![b'x'; 70 * 1024]);
+        });
+        let error = read_all(&mut reading).await.expect_err("too large");
+        assert!(matches!(error, zlink::Error::BufferOverflow), "{error}");
+        drop((reading, _writing));
+        sender.join().expect("ended");
+    }
+
+    #[tokio::test]
+    async fn many_small_messages_are_no_large_one() {
+        let (mut reading, _writing, mut far) = bounded();
+        let sender = std::thread::spawn(move || {
+            let message = [vec![b'x'; 1023], vec![0]].concat();
+            (0..100).for_each(|_| std::io::Write::write_all(&mut far, &message).expect("sent"));
+        });
+        read_all(&mut reading).await.expect("all of them");
+        sender.join().expect("ended");
+    }
+
+    #[tokio::test]
+    async fn descriptors_are_seen_and_not_taken() {
+        let (mut reading, _writing, far) = bounded();
+        let (pipe, _end) = std::io::pipe().expect("a pipe");
+        sys::send_datagram(&far, b"hello\0", &[pipe.as_fd()], SendFlags::empty()).expect("sent");
+        let error = reading.read(&mut [0; 64]).await.expect_err("refused").to_string();
+        assert!(error.contains("no descriptors"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_not_kept() {
+        let (mut reading, _writing, _far) = bounded();
+        reading.idle = Duration::from_millis(20);
+        let error = reading.read(&mut [0; 64]).await.expect_err("idle");
+        let timed_out =
+            matches!(&error, zlink::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
+        assert!(timed_out, "{error}");
+    }
+}

@@ -120,7 +120,7 @@ impl House {
                     ServerName::parse(text).ok().filter(|name| known.server(name).is_some());
                 Some(found.ok_or_else(|| ControlError::UnknownServer {
                     tenant: known.id.to_string(),
-                    server: quoted(text),
+                    server: shown(text),
                 })?)
             }
         };
@@ -211,7 +211,12 @@ fn answer<T>(reply: Reply<T>, what: Result<T, ControlError>) {
 }
 
 fn unknown(tenant: &str) -> ControlError {
-    ControlError::UnknownTenant { tenant: quoted(tenant).trim_matches('"').to_owned() }
+    ControlError::UnknownTenant { tenant: shown(tenant) }
+}
+
+/// What was asked for, short and printable.
+fn shown(text: &str) -> String {
+    quoted(text).trim_matches('"').to_owned()
 }
 
 fn admin_only(method: &str) -> ControlError {

@@ -15,15 +15,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::cell::GRACE;
 use super::house::House;
 use super::message::Reply;
 use super::spawn;
 use crate::policy::reason::UNAVAILABLE;
 
-/// How long after its drain a mux may live.
-const GRACE: Duration = Duration::from_secs(4);
 /// How long the last descendants may take to die of SIGKILL.
 const LAST: Duration = Duration::from_millis(900);
+/// How long the answer to who asked for the end may take to be written.
+const LAST_WORD: Duration = Duration::from_millis(50);
 /// How often we look whether they have.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -61,19 +62,21 @@ impl House {
     }
 
     /// Kills what is left, and answers who asked.
-    pub(super) fn finish(&mut self) {
-        for (tenant, cell) in &self.cells {
-            tracing::warn!(%tenant, "the mux did not end in time and is killed");
-            spawn::kill(&cell.pidfd);
-        }
+    pub(super) async fn finish(&mut self) {
+        self.cells.values().for_each(|cell| spawn::kill(&cell.pidfd));
         self.cells.clear();
         let left = kill_descendants(LAST);
         if left > 0 {
             tracing::error!("{left} processes cannot be killed");
         }
-        for asker in self.stopping.take().into_iter().flat_map(|stopping| stopping.askers) {
+        let askers = self.stopping.take().map(|stopping| stopping.askers).unwrap_or_default();
+        if askers.is_empty() {
+            return;
+        }
+        for asker in askers {
             let _ = asker.send(Ok(()));
         }
+        tokio::time::sleep(LAST_WORD).await;
     }
 }
 

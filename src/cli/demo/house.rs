@@ -12,9 +12,9 @@ use anyhow::{Context as _, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::super::admin::{ended, open_process};
+use super::super::admin::ended;
 use super::super::control::{Absence, Control};
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Part};
 use crate::control::{ChildStatus, StatusReply, TenantStatus};
 use crate::paths::{HOME_VARIABLE, Layout, Mode, RUNTIME_VARIABLE};
 
@@ -51,16 +51,9 @@ impl House {
                 .with_context(|| format!("cannot write the demo's tenant {tenant}"))?;
         }
         let ready = UnixDatagram::bind(root.join("ready.sock")).context("cannot make a socket")?;
-        let mut child = serve(binary, &root, mode).context("cannot start a supervisor")?;
-        let Some(process) = open_process(i64::from(child.id())) else {
-            let _ = child.kill();
-            bail!("cannot watch the supervisor (pidfd_open(2) needs Linux 5.3)");
-        };
-        let watched = process.try_clone().context("cannot watch the supervisor")?;
+        let mut serve = serve(binary, &root, mode).context("cannot write the demo's log")?;
+        let (child, process) = alarm.start(Part::Supervisor, &mut serve)?;
         let house = Self { layout, root, child, process };
-        if !alarm.covers(watched) {
-            bail!("interrupted");
-        }
         house.wait_until_ready(&ready)?;
         Ok(house)
     }
@@ -167,8 +160,9 @@ impl Drop for House {
     }
 }
 
-fn serve(binary: &Path, root: &Path, mode: Mode) -> io::Result<Child> {
-    command(binary, root)
+fn serve(binary: &Path, root: &Path, mode: Mode) -> io::Result<Command> {
+    let mut command = command(binary, root);
+    command
         .arg("serve")
         .arg(format!("--{}", mode.as_str()))
         // The demo says what does not hold; it must run where not everything does.
@@ -177,8 +171,8 @@ fn serve(binary: &Path, root: &Path, mode: Mode) -> io::Result<Child> {
         .env("NOTIFY_SOCKET", root.join("ready.sock"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log(root)?)
-        .spawn()
+        .stderr(log(root)?);
+    Ok(command)
 }
 
 /// A process that knows this home and no other, in a group of its own: a Ctrl-C in the terminal is for

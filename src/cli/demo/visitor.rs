@@ -10,10 +10,10 @@ use anyhow::{Context as _, bail};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::admin::{ended, open_process};
+use super::super::admin::ended;
 use super::super::client::{Client, Trouble};
 use super::super::failure::Failure;
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Part};
 use super::house::House;
 
 /// How long any one step of a client may take.
@@ -36,23 +36,19 @@ impl Visitor {
         tenant: &str,
         alarm: &Alarm,
     ) -> anyhow::Result<Self> {
-        let mut child = house
-            .command(binary)
+        let mut command = house.command(binary);
+        command
             .args(["connect", tenant])
             .arg(format!("--{}", house.layout.mode.as_str()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(house.log()?)
-            .spawn()
-            .context("cannot start tenantd connect")?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("tenantd connect has no pipes");
-        };
-        let process = open_process(i64::from(child.id())).context("cannot watch a client")?;
-        let watched = process.try_clone()?;
-        let client = Client::new(stdin.into(), stdout.into(), None)?;
-        let visitor = Self { child, process, client: Some(client) };
-        if alarm.covers(watched) { Ok(visitor) } else { bail!("interrupted") }
+            .stderr(house.log()?);
+        let (mut child, process) = alarm.start(Part::Client, &mut command)?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let mut visitor = Self { child, process, client: None };
+        let (stdin, stdout) = pipes.context("tenantd connect has no pipes")?;
+        visitor.client = Some(Client::new(stdin.into(), stdout.into(), None)?);
+        Ok(visitor)
     }
 
     /// Starts one and does the handshake.
