@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::child::{Kind, Pending};
 use super::cross;
-use super::dress::{bad, bad_id, dress, too_large};
+use super::dress::{bad, bad_id, dress, needs_params, too_large};
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
 use super::session::Greeting;
@@ -363,11 +363,4 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
-}
-
-/// Methods whose parameters are looked at beside their `_meta`.
-fn needs_params(method: &str) -> bool {
-    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
-        || method == "logging/setLevel"
-        || method.starts_with("tasks/")
 }

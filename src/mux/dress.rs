@@ -44,6 +44,13 @@ pub(super) fn dress<'a>(
     token
 }
 
+/// Methods whose parameters are looked at beside their `_meta`.
+pub(super) fn needs_params(method: &str) -> bool {
+    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
+        || method == "logging/setLevel"
+        || method.starts_with("tasks/")
+}
+
 /// A message that is none.
 pub(super) fn bad(malformed: Malformed) -> Failure {
     Failure::new(Code::Malformed, "malformed", malformed.to_string())

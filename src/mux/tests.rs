@@ -140,7 +140,7 @@ impl Desk {
                     Some("initialize") => self.server(
                         child,
                         &json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-11-25",
-                            "capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}})
+                            "capabilities":{"tools":{},"tasks":{}},"serverInfo":{"name":"s","version":"1"}}})
                         .to_string(),
                     ),
                     _ => others.push(line),
