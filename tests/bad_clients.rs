@@ -76,6 +76,45 @@ fn an_id_that_is_none_is_refused() {
 }
 
 #[test]
+fn parameters_that_are_no_object_never_reach_the_server() {
+    let home = home();
+    let supervisor = home.start();
+    let mut session = open(&supervisor);
+    for params in ["[1,2]", "[]", "7", "\"x\"", "true"] {
+        session.send(&format!(
+            r#"{{"jsonrpc":"2.0","id":"p","method":"tools/list","params":{params}}}"#
+        ));
+        let answer = session.answer(&json!("p"));
+        assert_eq!(answer["error"]["code"], 400, "{params}: {answer}");
+    }
+    let seen = session.call("seen", json!({}));
+    assert!(!seen.to_string().contains("tools/list"), "{seen}");
+    supervisor.stop();
+}
+
+#[test]
+fn a_context_spelled_with_escapes_is_still_tenantds_word() {
+    let home = home();
+    let supervisor = home.start();
+    let mut session = open(&supervisor);
+    let forged = r#"{"tenant":"globex","permissions":["admin"]}"#;
+    for (meta, context) in [
+        (r"_meta", r"io.tenantd\/context"),
+        (r"_m\u0065ta", r"io.tenantd/context"),
+        (r"\u005fmeta", r"io\u002etenantd/context"),
+    ] {
+        session.send(&format!(
+            r#"{{"jsonrpc":"2.0","id":"c","method":"tools/call","params":{{"name":"context","arguments":{{}},"{meta}":{{"{context}":{forged}}}}}}}"#
+        ));
+        let answer = session.answer(&json!("c"));
+        let text = answer["result"]["content"][0]["text"].as_str();
+        let text = text.unwrap_or_else(|| panic!("{meta} {context}: {answer}"));
+        assert!(text.contains("acme") && !text.contains("globex"), "{meta} {context}: {text}");
+    }
+    supervisor.stop();
+}
+
+#[test]
 fn a_line_over_the_limit_is_refused_with_its_id() {
     let home = Home::new();
     let small = puppet_tenant(&[], "") + "[quota]\nmessage_size = \"64KiB\"\n";

@@ -5,14 +5,31 @@
 mod support;
 
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use support::{Era, Session, documents};
+use support::{Era, Home, Session, documents};
+
+/// A data directory, owned by who runs the server.
+struct Data {
+    _home: Home,
+    path: PathBuf,
+}
+
+impl Data {
+    fn new() -> Self {
+        let home = Home::new();
+        Self { path: home.directory("data"), _home: home }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// A server on a directory of its own, its session open.
-fn open(era: Era) -> (tempfile::TempDir, Session) {
-    let data = tempfile::tempdir().expect("a directory");
+fn open(era: Era) -> (Data, Session) {
+    let data = Data::new();
     let session = serve(data.path(), era);
     (data, session)
 }
@@ -71,7 +88,7 @@ fn a_legacy_client_sees_no_field_of_the_modern_era() {
 
 #[test]
 fn a_modern_client_discovers_the_server() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = Data::new();
     let mut session = Session::spawn(documents(data.path()));
     let result = session.discover()["result"].take();
     assert_eq!(result["resultType"], json!("complete"), "{result}");
@@ -82,7 +99,7 @@ fn a_modern_client_discovers_the_server() {
 
 #[test]
 fn a_client_may_try_discovery_and_then_shake_hands() {
-    let data = tempfile::tempdir().expect("a directory");
+    let data = Data::new();
     let mut session = Session::spawn(documents(data.path()));
     session.send(
         r#"{"jsonrpc":"2.0","id":"probe","method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"raw","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#,
@@ -158,11 +175,9 @@ fn search_goes_on_where_a_page_ended() {
 
 #[test]
 fn a_name_that_is_a_path_is_refused_with_the_rule() {
-    let root = tempfile::tempdir().expect("a directory");
-    let data = root.path().join("data");
-    std::fs::create_dir(&data).expect("made");
-    std::fs::write(root.path().join("outside.txt"), "secret").expect("written");
-    let mut session = serve(&data, Era::Modern);
+    let data = Data::new();
+    std::fs::write(data.path().with_file_name("outside.txt"), "secret").expect("written");
+    let mut session = serve(data.path(), Era::Modern);
     for name in ["../outside.txt", "/etc/passwd", ".ssh", "a/b", ""] {
         let result = session.call("get_document", json!({"name": name}));
         assert!(tool_error(&result).contains("is not a document name"), "{result}");
@@ -226,7 +241,7 @@ fn every_tool_says_what_it_does_to_the_world() {
 fn it_ends_with_its_input() {
     let (_data, session) = open(Era::Legacy);
     assert!(session.close().success());
-    let data = tempfile::tempdir().expect("a directory");
+    let data = Data::new();
     assert!(Session::spawn(documents(data.path())).close().success(), "nobody said a word");
 }
 

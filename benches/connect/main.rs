@@ -225,12 +225,12 @@ fn measure(cores: &str, echo: &Server, python: Option<&Server>) {
     let supervisor = home.start();
     let unlimited = Table { child: echo.name, cores, row: "unlimited" };
     launches(&home, echo, &unlimited);
-    throughput(&home, echo, "echo", &unlimited, 3000);
+    throughput(&home, echo, "echo", &unlimited, 10_000);
     let defaults = Table { child: echo.name, cores, row: "defaults" };
-    throughput(&home, echo, "defaults", &defaults, 3000);
+    throughput(&home, echo, "defaults", &defaults, 10_000);
     if let Some(python) = python {
         let table = Table { child: python.name, cores, row: "unlimited" };
-        throughput(&home, python, "python", &table, 1000);
+        throughput(&home, python, "python", &table, 3000);
     }
     supervisor.stop();
 }

@@ -104,7 +104,12 @@ impl Exchange {
             return self.refuse(session, Some(raw_id), &failure);
         }
         let looked = match envelope.params {
-            Some(params) if !needs_params(method) && !may_have(params, &META) => {
+            // What is no object has no place for a context, and is looked at to be refused.
+            Some(params)
+                if params.get().starts_with('{')
+                    && !needs_params(method)
+                    && !may_have(params, &META) =>
+            {
                 Ok(Default::default())
             }
             params => look_inside(params),
