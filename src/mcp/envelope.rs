@@ -74,7 +74,11 @@ impl<'a> Envelope<'a> {
     pub fn read(line: &'a [u8]) -> Result<Self, Malformed> {
         match line.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => Err(Malformed::Batch),
-            Some(b'{') => serde_json::from_slice(line).map_err(|_| Malformed::NotJson),
+            Some(b'{') => {
+                // Looked at as text once, not again for each value in it.
+                let text = std::str::from_utf8(line).map_err(|_| Malformed::NotJson)?;
+                serde_json::from_str(text).map_err(|_| Malformed::NotJson)
+            }
             _ => Err(Malformed::NotJson),
         }
     }

@@ -34,24 +34,24 @@ impl<'a> Splice<'a> {
         self.edits.push((range, with.into()));
     }
 
-    /// Inserts members (each `"key":value`, or several, or empty) at the head of an object, with
-    /// what is to stand before and behind them.
-    pub fn insert_members(
+    /// Appends members (each `"key":value`, or several, or empty) to an object, with what is to stand
+    /// before and behind them. At the end, because whoever searches a message finds its own part first.
+    pub fn append_members(
         &mut self,
         object: &RawValue,
         before: &'a str,
         members: &[&'a str],
         behind: &'a str,
     ) {
-        let at = self.range(object).start + 1;
         if members.iter().all(|member| member.is_empty()) {
             return;
         }
+        let at = self.range(object).end - 1;
         let is_empty = object.get()[1..].trim_start().starts_with('}');
-        self.insert(at, before, members, behind);
         if !is_empty {
             self.insert_bytes(at, ",");
         }
+        self.insert(at, before, members, behind);
     }
 
     /// Inserts members right behind a value, with what is to stand before and behind them.
@@ -201,11 +201,11 @@ mod tests {
         let envelope = Envelope::read(line).expect("an envelope");
         let mut splice = Splice::of(line);
         splice.replace(envelope.id.expect("id"), b"77".as_slice());
-        splice.insert_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
+        splice.append_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
         let length = splice.length();
         let mut out = Vec::new();
         splice.write(&mut out);
-        let want = br#"{ "id" : 77 , "params":{"x":0,"n":1.0e2,"big":123456789012345678901} }"#;
+        let want = br#"{ "id" : 77 , "params":{"n":1.0e2,"big":123456789012345678901,"x":0} }"#;
         assert_eq!(out, want);
         assert_eq!(length, want.len());
     }
@@ -215,10 +215,10 @@ mod tests {
         let line = br#"{"params":{ }}"#;
         let envelope = Envelope::read(line).expect("an envelope");
         let mut splice = Splice::of(line);
-        splice.insert_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
+        splice.append_members(envelope.params.expect("params"), "", &[r#""x":0"#, ""], "");
         let mut out = Vec::new();
         splice.write(&mut out);
-        assert_eq!(out, br#"{"params":{"x":0 }}"#);
+        assert_eq!(out, br#"{"params":{ "x":0}}"#);
     }
 
     #[test]

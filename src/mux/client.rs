@@ -195,7 +195,7 @@ impl Exchange {
             return self.answer_initialize(session, child, request.id);
         }
         if request.is_modern() && era == Some(Era::Legacy) {
-            return self.pass_to_legacy(session, child, request, now);
+            return self.refuse_modern(session, request);
         }
         if !request.is_modern() && era == Some(Era::Modern) {
             return self.pass_to_modern(session, child, request, now);

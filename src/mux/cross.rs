@@ -2,18 +2,17 @@
 //! gets a clear error.
 //!
 //! A legacy client on a modern server gets its handshake from discovery, and the modern envelope is put
-//! into each of its requests. A modern client on a legacy server gets discovery from the handshake, and
-//! its envelope is taken off. Results lose or gain what the other era lacks or needs. Subscriptions and
-//! a server's own requests do not cross here.
+//! into each of its requests; results lose what its revision does not know. Subscriptions, tasks and
+//! requests for input do not cross, and a modern client on a legacy server is told to shake hands.
 
 use std::time::Instant;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::child::{Child, Kind};
-use super::client::{Request, Special};
+use super::client::Request;
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::session::Session;
@@ -122,25 +121,6 @@ fn from_discovery(found: &Handshake<'_>, version: &str) -> Vec<u8> {
     result.into_bytes()
 }
 
-/// The result of `server/discover` made from a legacy handshake.
-fn discover_result(handshake: &RawValue) -> Value {
-    let found = Handshake::of(handshake);
-    let value =
-        |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
-    let mut result = json!({
-        "resultType": "complete",
-        "supportedVersions": [MODERN],
-        "capabilities": value(found.capabilities).unwrap_or_else(|| json!({})),
-        "ttlMs": 0,
-        "cacheScope": "private",
-        "_meta": {"io.modelcontextprotocol/serverInfo": value(found.server_info())},
-    });
-    if let Some(instructions) = value(found.instructions) {
-        result["instructions"] = instructions;
-    }
-    result
-}
-
 /// The members that a legacy session's requests get for a modern server.
 fn modern_members(session: &Session) -> String {
     let hello = session.hello.as_deref().and_then(|raw| members::<Params<'_>>(raw).ok());
@@ -161,14 +141,6 @@ pub(super) fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
     let start = splice.range(result).start;
     for range in member_ranges(result.get(), |key| MODERN_ONLY.contains(&key)) {
         splice.remove(start + range.start..start + range.end);
-    }
-}
-
-/// What a modern client needs in a result from a legacy server (2026-07-28, server/utilities/caching).
-pub(super) fn complete_result(splice: &mut Splice<'_>, result: &RawValue) {
-    if result.get().starts_with('{') {
-        let more = r#""resultType":"complete","ttlMs":0,"cacheScope":"private""#;
-        splice.insert_members(result, "", &[more], "");
     }
 }
 
@@ -225,70 +197,14 @@ impl Exchange {
         }
     }
 
-    /// A modern client's request to a legacy server.
-    pub(super) fn pass_to_legacy(
-        &mut self,
-        session: SessionId,
-        child: ChildId,
-        request: &Request<'_>,
-        now: Instant,
-    ) {
-        let method = request.method;
-        match method {
-            "server/discover" => self.answer_discover(session, child, request.raw_id()),
-            "subscriptions/listen" => {
-                let failure = does_not_cross(method, Era::Modern, Era::Legacy);
-                self.refuse(session, Some(request.raw_id()), &failure);
-            }
-            _ => match self.special(session, child, request) {
-                Special::Pass(kind) => self.forward_bare(session, child, request, kind, now),
-                Special::Answer => self.answer_empty(session, request.raw_id()),
-                Special::Refuse(failure) => {
-                    self.refuse(session, Some(request.raw_id()), &failure);
-                }
-            },
-        }
-    }
-
-    fn answer_discover(&mut self, session: SessionId, child: ChildId, raw_id: &[u8]) {
-        let Some(handshake) = self.children.get(&child).and_then(|c| c.handshake.as_deref()) else {
-            return;
-        };
-        let result = discover_result(handshake).to_string();
-        let answer =
-            [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":"#, result.as_bytes(), b"}"]
-                .concat();
-        self.send(session, |out| out.extend_from_slice(&answer));
-        self.close_if_done(session);
-    }
-
-    /// Takes the envelope off, then forwards: Python's servers refuse it on a handshake connection.
-    fn forward_bare(
-        &mut self,
-        session: SessionId,
-        child: ChildId,
-        request: &Request<'_>,
-        kind: Kind,
-        now: Instant,
-    ) {
-        let mut bare = Vec::new();
-        let mut splice = Splice::of(request.line);
-        if let Some(meta) = request.params.meta {
-            let start = splice.range(meta).start;
-            let of_envelope = |key: &str| {
-                [META_VERSION, META_CLIENT, META_CAPABILITIES].contains(&key)
-                    || key == "io.modelcontextprotocol/logLevel"
-            };
-            for range in member_ranges(meta.get(), of_envelope) {
-                splice.remove(start + range.start..start + range.end);
-            }
-        }
-        splice.write(&mut bare);
-        let Ok(envelope) = envelope::Envelope::read(&bare) else { return };
-        let Ok((params, meta)) = super::client::look_inside(envelope.params) else { return };
-        let Some(id) = envelope.id else { return };
-        let method = request.method;
-        let bare = Request { line: &bare, envelope: &envelope, id, method, params, meta };
-        self.forward(session, child, &bare, kind, "", now);
+    /// A modern client's request to a legacy server: one that tries `server/discover` first takes the
+    /// error for what it says, and sends `initialize` (2026-07-28, basic/transports/stdio).
+    pub(super) fn refuse_modern(&mut self, session: SessionId, request: &Request<'_>) {
+        let failure = Failure::new(
+            Code::Malformed,
+            "era",
+            format!("this server speaks MCP up to {NEWEST_LEGACY}: send initialize"),
+        );
+        self.refuse(session, Some(request.raw_id()), &failure);
     }
 }

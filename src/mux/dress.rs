@@ -32,8 +32,8 @@ pub(super) fn dress<'a>(
     };
     let members = [context, more];
     match (request.params.meta, request.envelope.params, request.envelope.method) {
-        (Some(meta), _, _) => splice.insert_members(meta, "", &members, ""),
-        (None, Some(params), _) => splice.insert_members(params, "\"_meta\":{", &members, "}"),
+        (Some(meta), _, _) => splice.append_members(meta, "", &members, ""),
+        (None, Some(params), _) => splice.append_members(params, "\"_meta\":{", &members, "}"),
         (None, None, Some(method)) => {
             splice.insert_after(method, ",\"params\":{\"_meta\":{", &members, "}}");
         }

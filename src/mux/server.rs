@@ -169,7 +169,6 @@ impl Exchange {
                 ));
             }
             (Era::Legacy, Era::Modern) => cross::strip_result(splice, result),
-            (Era::Modern, Era::Legacy) => cross::complete_result(splice, result),
             _ => {}
         }
         None

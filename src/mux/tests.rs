@@ -462,23 +462,27 @@ fn a_legacy_client_on_a_modern_server_gets_its_handshake_and_bare_results() {
 }
 
 #[test]
-fn a_modern_client_on_a_legacy_server_gets_discovery_and_complete_results() {
+fn a_client_that_probes_a_legacy_server_is_told_to_shake_hands_and_then_served() {
     let mut desk = Desk::new(Share::Tenant);
     let (_, child) = desk.legacy(1, 1000);
     let b = desk.open(2, 1000);
-    desk.client(b, &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{{"_meta":{{{META}}}}}}}"#));
-    assert_eq!(desk.client_heard(b)[0]["result"]["supportedVersions"], json!(["2026-07-28"]));
+    for method in ["server/discover", "tools/list"] {
+        desk.client(
+            b,
+            &format!(
+                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{{META}}}}}}}"#
+            ),
+        );
+        assert_eq!(desk.client_heard(b)[0]["error"]["data"]["reason"], "era");
+    }
+    assert!(desk.server_heard(child).is_empty());
     desk.client(
         b,
-        &format!(
-            r#"{{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{{"_meta":{{{META}}}}}}}"#
-        ),
+        &format!(r#"{{"jsonrpc":"2.0","id":2,"method":"initialize","params":{HELLO}}}"#),
     );
-    let list = desk.server_heard(child).remove(0);
-    let keys: Vec<_> = list["params"]["_meta"].as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["io.tenantd/context"]);
-    desk.server(child, &json!({"jsonrpc":"2.0","id":list["id"],"result":{"tools":[]}}).to_string());
-    assert_eq!(desk.client_heard(b)[0]["result"]["resultType"], "complete");
+    assert_eq!(desk.client_heard(b)[0]["result"]["protocolVersion"], "2025-06-18");
+    desk.client(b, r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#);
+    assert_eq!(desk.server_heard(child)[0]["method"], "tools/list");
 }
 
 #[test]

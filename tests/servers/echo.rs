@@ -41,7 +41,9 @@ fn reply(line: &str, big: &str, answer: &mut Vec<u8>) {
         answer.extend_from_slice(result.as_bytes());
     };
     match method(line) {
-        Some("tools/call") if line.contains(r#""name":"big""#) => result(answer, big),
+        Some("tools/call") if after(line, r#""name":""#, b"\"") == Some("big") => {
+            result(answer, big)
+        }
         Some("tools/call") => result(answer, &text_result(text(line))),
         Some("tools/list") => result(answer, TOOLS),
         Some("initialize") => result(answer, HELLO),
