@@ -99,13 +99,27 @@ impl Exchange {
         }
     }
 
-    /// A changed plan, for what can change while servers run.
+    /// A changed plan. Sessions live on, but for those whose server is gone or shared otherwise now.
     pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
+        self.now = now;
         self.plan = plan;
+        let mut stranded = Vec::new();
+        for session in self.sessions.values_mut() {
+            session.configure(&self.plan);
+            let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
+            if !server.is_some_and(|server| session.still_shares(server.share)) {
+                stranded.push(session.id);
+            }
+        }
+        for session in stranded {
+            let reason = "the tenant's servers were changed; connect again".to_owned();
+            self.close_session(session, Farewell { reason, code: 69 });
+        }
         for slot in self.slots.values_mut() {
             slot.broken = false;
             slot.lifecycle.on(Event::Changed, now);
         }
+        self.start_always(now);
     }
 
     pub(super) fn server_plan(&self, name: &ServerName) -> Option<&ServerPlan> {

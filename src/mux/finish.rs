@@ -110,7 +110,9 @@ impl Exchange {
         }
         self.take_asks_back(id);
         self.retry_or_fail(&key, &failure, now);
-        if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
+        if self.is_always(&key) {
+            self.retry(&key, now);
+        } else if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
             self.slots.remove(&key);
         }
     }
@@ -205,8 +207,7 @@ impl Exchange {
     pub(super) fn arm_idle(&mut self, key: &SlotKey, now: Instant) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(plan) = self.server_plan(&key.server) else { return };
-        if !slot.sessions.is_empty() || (plan.always && key.whose == super::session::Whose::Tenant)
-        {
+        if !slot.sessions.is_empty() || self.is_always(key) {
             return;
         }
         let Limit::At(ms) = plan.idle_timeout_ms else { return };

@@ -601,6 +601,42 @@ fn a_child_without_sessions_is_stopped_after_its_idle_timeout() {
     assert!(desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
 }
 
+#[test]
+fn a_changed_plan_keeps_the_sessions_that_still_have_their_server() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    let mut changed = plan(Share::Tenant);
+    changed.features.insert("beta".to_owned(), true);
+    desk.exchange.configure(changed, desk.now);
+    desk.exchange.restart(None, desk.now);
+    assert!(desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
+    desk.client(a, &call("1", None));
+    desk.exchange.child_ended(child, "it exited with code 0", false, desk.now);
+    let next = desk.start();
+    let heard = desk.shake(next);
+    let heard = heard.iter().find(|line| line["method"] == "tools/call").expect("the call");
+    assert_eq!(heard["params"]["_meta"]["io.tenantd/context"]["features"]["beta"], true);
+    desk.exchange.configure(plan(Share::Session), desk.now);
+    assert!(desk.acts().iter().any(|act| matches!(act, Act::CloseSession { .. })));
+}
+
+#[test]
+fn a_server_that_always_runs_needs_no_session_and_comes_back_after_its_pause() {
+    let mut desk = Desk::new(Share::Tenant);
+    desk.exchange.plan.servers[0].always = true;
+    desk.exchange.start_always(desk.now);
+    for _ in 0..3 {
+        let child = desk.start();
+        desk.shake(child);
+        desk.exchange.tick(desk.now + Duration::from_secs(3600));
+        assert!(!desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
+        desk.exchange.child_ended(child, "it died", false, desk.now);
+        desk.now += Duration::from_secs(60);
+        desk.exchange.tick(desk.now);
+    }
+    assert_eq!(desk.start(), 4);
+}
+
 mod interleavings {
     use proptest::prelude::*;
 
