@@ -83,7 +83,7 @@ pub struct ServerStatus {
 /// One child of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
 pub struct ChildStatus {
-    /// `starting`, `running`, `stopping`, `waiting`, `failed`.
+    /// `starting`, `running`, `stopping`, `idle`, `waiting`, `failed`.
     pub state: String,
     /// The process id of its keeper, while it runs.
     pub pid: Option<i64>,

@@ -276,7 +276,7 @@ pub struct ChildLine {
     pub server: ServerName,
     /// Whose it is, where `share` is user or session.
     pub user: Option<String>,
-    /// `starting`, `running`, `stopping`, `waiting` (for its next start), `failed`.
+    /// `starting`, `running`, `stopping`, `idle`, `waiting` (for its next start), `failed`.
     pub state: String,
     /// `legacy` or `modern`, once known.
     pub era: Option<String>,
@@ -370,8 +370,8 @@ pub struct Farewell {
     pub code: u8,
 }
 
-/// The most bytes of a [`Farewell`] line.
-pub const FAREWELL_MAX: usize = 1024;
+/// The most bytes of a [`Farewell`] line: 300 characters, each of them escaped, fit.
+pub const FAREWELL_MAX: usize = 2048;
 
 /// Mux to keeper, on the lifeline: ask the server's main process to end (SIGTERM to its group).
 /// The end of the lifeline kills the server and every descendant (SIGKILL).

@@ -22,6 +22,8 @@ use crate::sys;
 
 /// How long the supervisor may take for one answer. It answers from memory: what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the answer to a stop may take: it comes when everything has ended, up to 5.4 s later.
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to a supervisor.
 pub(super) struct Control {
@@ -72,29 +74,28 @@ impl Control {
     /// Everything that we may see.
     pub(super) fn status(&mut self) -> Result<StatusReply, Failure> {
         let call = self.connection.status();
-        answer(self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await }))
+        answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
     }
 
     /// Reads the configuration again.
     pub(super) fn reload(&mut self) -> Result<ReloadReply, Failure> {
         let call = self.connection.reload();
-        answer(self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await }))
+        answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
     }
 
     /// Restarts a server of a tenant, or all of them.
     pub(super) fn restart(&mut self, tenant: &str, server: Option<&str>) -> Result<(), Failure> {
         let call = self.connection.restart_server(tenant, server);
-        answer(self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await }))
+        answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
     }
 
     /// Tells the supervisor to stop.
     pub(super) fn stop(&mut self) -> Result<(), Failure> {
         let call = self.connection.stop();
-        let reply = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, call).await });
-        match reply {
+        match wait(&self.runtime, STOPS_WITHIN, call) {
             // It was in such a hurry that the answer did not make it.
             Ok(Err(zlink::Error::UnexpectedEof)) => Ok(()),
-            other => answer(other),
+            other => answer(other, STOPS_WITHIN),
         }
     }
 }
@@ -170,10 +171,20 @@ fn cannot(deed: &str, socket: &Path, error: &io::Error) -> Absence {
     )))
 }
 
+/// A reply of the interface; the error is that none came in time.
+type Reply<T> = Result<zlink::Result<Result<T, ControlError>>, tokio::time::error::Elapsed>;
+
+fn wait<T>(
+    runtime: &Runtime,
+    within: Duration,
+    call: impl Future<Output = zlink::Result<Result<T, ControlError>>>,
+) -> Reply<T> {
+    // The timer is made inside: it needs the runtime.
+    runtime.block_on(async { tokio::time::timeout(within, call).await })
+}
+
 /// One answer of the interface, or why there is none.
-fn answer<T>(
-    reply: Result<zlink::Result<Result<T, ControlError>>, tokio::time::error::Elapsed>,
-) -> Result<T, Failure> {
+fn answer<T>(reply: Reply<T>, within: Duration) -> Result<T, Failure> {
     match reply {
         Ok(Ok(Ok(answer))) => Ok(answer),
         Ok(Ok(Err(refused))) => Err(refusal(refused)),
@@ -183,7 +194,7 @@ fn answer<T>(
         ))),
         Err(_) => Err(Failure::unavailable(format!(
             "the supervisor did not answer within {} s (see its log; systemctl status tenantd)",
-            PATIENCE.as_secs()
+            within.as_secs()
         ))),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::child::{Kind, TaskOwner};
 use super::client::{Request, Special, look_inside};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::{ChildId, End};
 use super::session::{Ask, Session};
 use crate::config::tenant::SharedCapability;
@@ -19,6 +19,9 @@ use crate::mcp::era::{Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
 use crate::names::SessionId;
+
+/// How much may wait for a server that asks and does not read, bytes: two longest lines.
+const UNREAD_ANSWERS: usize = 2 * LONGEST_LINE;
 
 impl Exchange {
     pub(super) fn child_request(
@@ -32,7 +35,7 @@ impl Exchange {
         let raw_id = id.get().as_bytes();
         if method == "ping" {
             let answer = [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":{}}"#].concat();
-            return self.out.push(End::Child(child), &answer);
+            return self.answer_child(child, &answer);
         }
         let Ok((params, meta)) = look_inside(envelope.params) else {
             let failure = Failure::new(Code::Malformed, "malformed", "params is no object");
@@ -61,7 +64,16 @@ impl Exchange {
     pub(super) fn refuse_child(&mut self, child: ChildId, raw_id: &[u8], failure: &Failure) {
         self.counters.refused += 1;
         let line = failure.line(Some(raw_id), &self.plan.tenant);
-        self.out.push(End::Child(child), &line);
+        self.answer_child(child, &line);
+    }
+
+    /// Answers what a server asked this mux. What a client sends waits for room before it is read; this
+    /// would grow with every request of a server that does not read, so there it is lost instead.
+    fn answer_child(&mut self, child: ChildId, line: &[u8]) {
+        if self.out.backlog(End::Child(child)) > UNREAD_ANSWERS {
+            return self.drop_from(child, "an answer to a server that does not read its stdin");
+        }
+        self.out.push(End::Child(child), line);
     }
 
     fn whom_to_ask(

@@ -88,7 +88,10 @@ impl Driver {
         let read = |exchange: &mut super::exchange::Exchange, line: Line<'_>, now| {
             exchange.child_line(id, line, now);
         };
-        while self.read_chunk(&stdout.input, &stdout.framer, read).await != Turn::Over {}
+        while self.read_chunk(&stdout.input, &stdout.framer, read).await != Turn::Over {
+            // A changed configuration may have changed it.
+            stdout.framer.borrow_mut().set_limit(self.exchange.borrow().line_limit());
+        }
         // Usually its keeper tells of its death now. If not, it lives on and can never answer again.
         tokio::time::sleep(SILENCE).await;
         let stopping = self.children.borrow().get(&id).is_some_and(|wire| wire.stopping.get());

@@ -44,9 +44,10 @@ pub(super) fn dress<'a>(
 
 /// Methods whose parameters are looked at beside their `_meta`.
 pub(super) fn needs_params(method: &str) -> bool {
-    matches!(method, "initialize" | "resources/subscribe" | "resources/unsubscribe")
-        || method == "logging/setLevel"
-        || method.starts_with("tasks/")
+    matches!(
+        method,
+        "initialize" | "resources/subscribe" | "resources/unsubscribe" | "logging/setLevel"
+    ) || method.starts_with("tasks/")
 }
 
 /// A message that is none.

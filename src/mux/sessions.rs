@@ -54,6 +54,7 @@ impl Driver {
         let framer = RefCell::new(Framer::new(self.exchange.borrow().line_limit()));
         loop {
             self.wait_for_room(id).await;
+            framer.borrow_mut().set_limit(self.exchange.borrow().line_limit());
             let turn = self
                 .read_chunk(&input, &framer, |exchange, line, now| {
                     exchange.client_line(id, line, now);
@@ -114,6 +115,7 @@ impl Driver {
 
 fn say(lifeline: &AsyncFd<OwnedFd>, farewell: &Farewell) {
     let mut farewell = farewell.clone();
+    // As many as fit, escaped, into `FAREWELL_MAX`.
     farewell.reason = farewell.reason.chars().take(300).collect();
     let mut line = serde_json::to_vec(&farewell).unwrap_or_default();
     line.push(b'\n');

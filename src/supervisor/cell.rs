@@ -27,6 +27,7 @@ use super::spawn::{Binary, kill};
 use crate::auth::Principal;
 use crate::config::tenant::Tenant;
 use crate::names::{ServerName, SessionId, TenantId};
+use crate::post;
 use crate::sys;
 use crate::wire::{Birth, CELL_DATAGRAM, FromMux, MuxPlan, MuxStatus, ToMux};
 
@@ -42,7 +43,7 @@ const DRAINS_WITHIN: Duration = Duration::from_secs(5);
 const BURST: u32 = 256;
 /// How long [`BURST`] messages take at least: a mux that shouts waits for itself.
 const BURST_TAKES: Duration = Duration::from_millis(250);
-/// How many cells may wait to be accepted by a mux: supervisors come one at a time.
+/// Connections that may wait to be accepted by a mux: supervisors come one at a time.
 const BACKLOG: i32 = 4;
 
 /// Where a mux is in its life.
@@ -134,7 +135,7 @@ impl Cell {
     pub(super) fn start(seed: Seed<'_>) -> io::Result<Self> {
         let Seed { number, tenant, plan, socket, log, binary, house } = seed;
         let (listener, socket) = listen(socket)?;
-        let plan = sys::sealed_memfd("plan", &serde_json::to_vec(plan)?)?;
+        let plan = post::seal(plan).map_err(io::Error::other)?;
         let born =
             binary.start(&Birth::Mux, &[plan.as_fd(), listener.as_fd(), log.as_fd()], &log)?;
         let line = connect(&socket.0).inspect_err(|_| kill(&born.pidfd))?;

@@ -16,6 +16,7 @@ use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
+use crate::post;
 use crate::sys;
 use crate::wire::{self, Birth, Holder, StagePlan};
 
@@ -150,7 +151,7 @@ impl Delivered {
 
 /// Starts the stage. The server's ends block, as programs expect; the mux's ends do not.
 pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Result<Delivered> {
-    let plan = sys::sealed_memfd("plan", &serde_json::to_vec(&prepared.plan)?)?;
+    let plan = post::seal(&prepared.plan).map_err(io::Error::other)?;
     let (stdin, feed) = pipe()?;
     let (stdout, out) = pipe()?;
     let (stderr, err) = pipe()?;

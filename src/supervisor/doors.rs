@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockop
 use crate::paths::{Layout, Mode};
 use crate::sys;
 
-/// Connections that may wait to be accepted: half of what one uid's seats and everybody's come to.
+/// Connections that may wait to be accepted, as in `systemd/tenantd.socket`: both doors accept at once.
 const BACKLOG: i32 = 128;
 
 /// Why there are no doors.

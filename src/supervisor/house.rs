@@ -22,6 +22,7 @@ use crate::names::TenantId;
 use crate::policy::reason::{UNAVAILABLE, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
+use crate::sandbox::LAYERS_HELD;
 use crate::wire::{FromMux, Holder, ToMux};
 
 /// What the loop owns.
@@ -221,7 +222,7 @@ impl House {
     fn starts_by_itself(&self, tenant: &Tenant) -> bool {
         let layers_hold = |server| {
             self.options.insecure_unenforced
-                || policy::missing_layers(server, super::LAYERS).is_empty()
+                || policy::missing_layers(server, LAYERS_HELD).is_empty()
         };
         policy::served(tenant, unix_now()).is_ok()
             && tenant.servers.iter().any(|s| s.start == Start::Always && layers_hold(s))

@@ -41,11 +41,9 @@ use std::time::Duration;
 pub use doors::DoorsError;
 pub use ground::GroundError;
 
-use crate::config::tenant::{Layer, Limit, Settings};
+use crate::config::tenant::{Limit, Settings};
 use crate::paths::Layout;
 
-/// The sandbox layers that this version enforces.
-pub const LAYERS: &[Layer] = &[];
 /// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
 /// hang on a file system or directory server of its own.
 const BLOCKING_THREADS: usize = 32;

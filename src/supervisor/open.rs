@@ -12,6 +12,7 @@ use crate::config::tenant::Tenant;
 use crate::names::{SessionId, Target, TenantId};
 use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::policy::{self, Asker, Moment, Reason, Terms, Verdict};
+use crate::sandbox::LAYERS_HELD;
 use crate::wire::{Holder, Refusal, ToMux};
 
 impl House {
@@ -111,7 +112,7 @@ impl House {
         Moment {
             now: unix_now(),
             open_sessions: u32::try_from(open).unwrap_or(u32::MAX),
-            layers: super::LAYERS,
+            layers: LAYERS_HELD,
             insecure_unenforced: self.options.insecure_unenforced,
         }
     }

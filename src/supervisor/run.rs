@@ -103,6 +103,13 @@ fn greet(house: &House) {
     for layer in super::status::not_isolated() {
         tracing::warn!("NOT ISOLATED {layer}");
     }
+    for tenant in house.registry.iter().filter(|tenant| !tenant.not_enforced.is_empty()) {
+        tracing::warn!(tenant = %tenant.id, "not enforced yet: {}", tenant.not_enforced.join(", "));
+    }
+    let main = &house.settings().not_enforced;
+    if !main.is_empty() {
+        tracing::warn!("not enforced yet: tenantd.toml: {}", main.join(", "));
+    }
     notify::ready(&summary(house));
 }
 

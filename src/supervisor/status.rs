@@ -19,6 +19,7 @@ use crate::control::{
 use crate::names::{ServerName, TenantId};
 use crate::policy::Asker;
 use crate::policy::reason::quoted;
+use crate::sandbox::LAYERS_HELD;
 use crate::wire::{ChildLine, MuxStatus, SessionLine, ToMux};
 
 /// How long a mux may take to tell how it is.
@@ -30,9 +31,8 @@ impl House {
     /// Answers a question of the control API, perhaps later.
     pub(super) fn control(&mut self, ask: ControlAsk) {
         let ControlAsk { principal, ids, what } = ask;
-        let handle = ids;
         let owner = self.owns(principal.uid);
-        let asker = Asker { principal: &principal, ids: &handle, owner };
+        let asker = Asker { principal: &principal, ids: &ids, owner };
         let admin = asker.is_admin(&self.settings().admins);
         match what {
             ControlWhat::List(reply) => answer(reply, Ok(self.list(&asker, admin))),
@@ -153,7 +153,7 @@ impl House {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: layout.mode.as_str().to_owned(),
             pid: i64::from(std::process::id()),
-            uptime_s: seconds(self.started.elapsed().as_secs()),
+            uptime_s: signed(self.started.elapsed().as_secs()),
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
@@ -261,7 +261,7 @@ fn describe(tenant: &Tenant, data: String) -> TenantStatus {
         status: status_word(tenant),
         data,
         digest: tenant.digest.clone(),
-        layers: super::LAYERS.iter().map(|layer| layer.as_str().to_owned()).collect(),
+        layers: LAYERS_HELD.iter().map(|layer| layer.as_str().to_owned()).collect(),
         missing_layers: missing().map(|layer| layer.as_str().to_owned()).collect(),
         servers: servers.collect(),
         ..TenantStatus::default()
@@ -286,9 +286,9 @@ fn fill(base: &mut TenantStatus, pids: &BTreeMap<u64, i32>, told: MuxStatus, onl
             server.children.push(child(line, pids.get(&line.child).copied()));
         }
     }
-    base.calls = seconds(told.calls);
-    base.refused = seconds(told.refused);
-    base.dropped = seconds(told.dropped);
+    base.calls = signed(told.calls);
+    base.refused = signed(told.refused);
+    base.dropped = signed(told.dropped);
 }
 
 fn session(line: &SessionLine) -> SessionStatus {
@@ -300,8 +300,8 @@ fn session(line: &SessionLine) -> SessionStatus {
         client: line.client.clone(),
         era: line.era.clone(),
         in_flight: i64::from(line.in_flight),
-        calls: seconds(line.calls),
-        age_s: seconds(line.age_s),
+        calls: signed(line.calls),
+        age_s: signed(line.age_s),
     }
 }
 
@@ -313,19 +313,19 @@ fn child(line: &ChildLine, pid: Option<i32>) -> ChildStatus {
         era: line.era.clone(),
         version: line.version.clone(),
         sessions: i64::from(line.sessions),
-        starts: seconds(line.starts),
+        starts: signed(line.starts),
         last: line.last.clone(),
-        age_s: seconds(line.age_s),
+        age_s: signed(line.age_s),
     }
 }
 
 /// Varlink's integers are signed.
-fn seconds(count: u64) -> i64 {
+fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn missing() -> impl Iterator<Item = Layer> {
-    ALL.into_iter().filter(|layer| !super::LAYERS.contains(layer))
+    ALL.into_iter().filter(|layer| !LAYERS_HELD.contains(layer))
 }
 
 pub(super) fn not_isolated() -> Vec<String> {

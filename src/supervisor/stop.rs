@@ -27,10 +27,10 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(2500);
 /// How long the last descendants may take to die of SIGKILL.
 const LAST: Duration = Duration::from_millis(900);
-/// How long the answer to who asked for the end may take to be written.
-const LAST_WORD: Duration = Duration::from_millis(50);
 /// How often we look whether they have.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long the answer to who asked for the end may take to be written.
+const LAST_WORD: Duration = Duration::from_millis(50);
 
 /// The end, once it has begun.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A client's side of the session door: which supervisor to ask, and asking it.
 //!
-//! The user supervisor first, then the system one; the user's is started where nothing listens and its
-//! `tenants.d` holds the tenant.
+//! The user supervisor first, then the system one, and neither where both know the tenant and none was
+//! chosen. The user's is started where nothing listens and its `tenants.d` holds the tenant.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
