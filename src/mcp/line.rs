@@ -130,6 +130,17 @@ ok
     }
 
     #[test]
+    fn a_changed_limit_holds_from_the_next_line_on() {
+        let mut framer = Framer::new(4);
+        let mut whole = Vec::new();
+        for limit in [4, 8] {
+            framer.set_limit(limit);
+            framer.feed(b"sixsix\n", |line| whole.push(matches!(line, Line::Whole(_))));
+        }
+        assert_eq!(whole, [false, true]);
+    }
+
+    #[test]
     fn a_line_without_end_costs_no_memory() {
         let mut framer = Framer::new(1000);
         for _ in 0..1000 {

@@ -590,6 +590,23 @@ fn a_drain_waits_for_calls_in_flight_and_refuses_new_ones() {
 }
 
 #[test]
+fn a_server_that_asks_and_does_not_read_costs_a_bounded_memory() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (_, child) = desk.legacy(1, 1000);
+    let id = "x".repeat(4000);
+    let most = 2 * super::exchange::LONGEST_LINE + 8192;
+    for _ in 0..6000 {
+        desk.server(child, &format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"ping"}}"#));
+    }
+    let waiting = desk.exchange.out.backlog(End::Child(child));
+    assert!(waiting > super::exchange::LONGEST_LINE && waiting <= most, "{waiting}");
+    assert!(desk.exchange.counters.dropped > 0);
+    desk.server_heard(child);
+    desk.server(child, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    assert_eq!(desk.server_heard(child).len(), 1);
+}
+
+#[test]
 fn a_child_without_sessions_is_stopped_after_its_idle_timeout() {
     let mut desk = Desk::new(Share::Tenant);
     let (a, _) = desk.legacy(1, 1000);

@@ -24,6 +24,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::offspring::children;
 use crate::post;
 use crate::sys;
 use crate::wire::{KEEPER_TERM, LastWord};
@@ -99,15 +100,19 @@ fn reap(server: Pid) -> Option<LastWord> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == server => {
-                ended = Some(LastWord::Exited { code });
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => {
-                ended = Some(LastWord::Signalled { signal: signal.as_str().to_owned() });
-            }
             Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
+            Ok(status) => ended = how_it_ended(status, server).or(ended),
         }
+    }
+}
+
+fn how_it_ended(status: WaitStatus, server: Pid) -> Option<LastWord> {
+    match status {
+        WaitStatus::Exited(pid, code) if pid == server => Some(LastWord::Exited { code }),
+        WaitStatus::Signaled(pid, signal, _) if pid == server => {
+            Some(LastWord::Signalled { signal: signal.as_str().to_owned() })
+        }
+        _ => None,
     }
 }
 
@@ -116,26 +121,15 @@ fn kill_everything(server: Pid) -> Option<LastWord> {
     let mut ended = None;
     loop {
         for child in children() {
+            // Dead already is as good.
             let _ = kill(child, SIGKILL);
         }
         match waitpid(None, None) {
-            Ok(WaitStatus::Exited(pid, code)) if pid == server => {
-                ended = Some(LastWord::Exited { code });
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == server => {
-                ended = Some(LastWord::Signalled { signal: signal.as_str().to_owned() });
-            }
-            Ok(_) | Err(Errno::EINTR) => {}
+            Ok(status) => ended = how_it_ended(status, server).or(ended),
+            Err(Errno::EINTR) => {}
             Err(_) => return ended,
         }
     }
-}
-
-/// This process's children (proc(5), /proc/PID/task/TID/children); it has one thread.
-fn children() -> Vec<Pid> {
-    let path = format!("/proc/self/task/{}/children", nix::unistd::gettid());
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
 /// The keeper's last word; the mux may be gone, then nobody waits for it.

@@ -5,7 +5,10 @@
 //! no_new_privs; [`LAYERS_HELD`] is what it may claim to enforce.
 
 mod keeper;
+mod offspring;
 pub mod stage;
+
+pub use offspring::children;
 
 use crate::config::tenant::Layer;
 

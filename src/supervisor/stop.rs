@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use super::house::House;
 use super::message::Reply;
 use super::spawn;
 use crate::policy::reason::UNAVAILABLE;
+use crate::sandbox::children;
 
 /// How long calls in flight are waited for at the end, at most: with a second each for the end of a
 /// server's stdin and for SIGTERM, everything is gone within five.
@@ -78,6 +78,7 @@ impl House {
             return;
         }
         for asker in askers {
+            // Who no longer waits needs no answer.
             let _ = asker.send(Ok(()));
         }
         tokio::time::sleep(LAST_WORD).await;
@@ -106,37 +107,9 @@ fn kill_descendants(within: Duration) -> usize {
             return children.len();
         }
         for child in children {
+            // Dead already is as good.
             let _ = kill(child, Signal::SIGKILL);
         }
         std::thread::sleep(LOOK);
     }
-}
-
-/// Our children: by /proc/self/task where the kernel has it, else by looking at everybody's parent.
-fn children() -> Vec<Pid> {
-    let lists = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let lists: Vec<_> =
-        lists.map(|task| std::fs::read_to_string(task.path().join("children"))).collect();
-    if lists.iter().any(Result::is_ok) {
-        let text: String = lists.into_iter().flatten().collect();
-        return text
-            .split_whitespace()
-            .filter_map(|pid| pid.parse().ok())
-            .map(Pid::from_raw)
-            .collect();
-    }
-    let me = std::process::id();
-    let everybody = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    everybody
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| parent(*pid) == Some(me))
-        .map(Pid::from_raw)
-        .collect()
-}
-
-/// Field 4 of /proc/PID/stat; the name in field 2 may hold spaces and parentheses.
-fn parent(pid: i32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
 }

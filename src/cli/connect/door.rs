@@ -17,8 +17,9 @@ use crate::paths::{HOME_VARIABLE, Layout, LayoutError, Mode};
 use crate::post::{self, PostError};
 use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
 
-/// How long the supervisor may take to answer: it may have to start a mux.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long the supervisor may take to answer: it may have to start a mux, and says itself after 12 s
+/// that it is not ready.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(13);
 
 /// Which supervisor is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
