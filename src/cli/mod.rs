@@ -92,5 +92,6 @@ fn unparsed(error: &clap::Error) -> u8 {
 /// tell.
 fn complain(message: &str) {
     use std::io::Write as _;
+    // Without stderr the exit code says it alone.
     let _ = writeln!(std::io::stderr(), "tenantd: {}", print::text(message));
 }

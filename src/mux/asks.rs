@@ -45,16 +45,19 @@ impl Exchange {
             Ok(session) => session,
             Err(failure) => return self.refuse_child(child, raw_id, &failure),
         };
+        let token = meta.progress_token.map(|token| token.get().as_bytes().into());
+        let ask = Ask { child, raw_id: raw_id.into(), token };
+        let Some(asked) = self.sessions.get_mut(&session) else { return };
+        let Some(theirs) = asked.ask(ask) else {
+            let said = "the client has left too many requests of this server unanswered";
+            let failure = Failure::new(Code::TooMany, "unanswered", said);
+            return self.refuse_child(child, raw_id, &failure);
+        };
         if let (Some(elicitation), Some(child)) =
             (params.elicitation_id.and_then(text), self.children.get_mut(&child))
         {
-            child.elicitations.insert(elicitation.into_owned(), session);
+            child.own_elicitation(elicitation.into_owned(), session);
         }
-        let token = meta.progress_token.map(|token| token.get().as_bytes().into());
-        let ask = Ask { child, raw_id: raw_id.into(), token };
-        let Some(theirs) = self.sessions.get_mut(&session).map(|session| session.ask(ask)) else {
-            return;
-        };
         let mut splice = Splice::of(line);
         splice.replace(id, theirs.to_string().into_bytes());
         self.send(session, |out| splice.write(out));

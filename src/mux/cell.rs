@@ -175,6 +175,7 @@ impl Driver {
         }
         if said {
             *self.link.borrow_mut() = Some(link.clone());
+            self.log.borrow_mut().ask_again();
             self.with(Exchange::start_always);
             self.forget_that_it_asked();
         }

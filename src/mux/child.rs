@@ -15,6 +15,9 @@ use crate::names::SessionId;
 /// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
 const TASKS: usize = 10_000;
 
+/// The most elicitations of one child whose end is awaited.
+const ELICITATIONS: usize = 10_000;
+
 /// Whom an answer of the child's belongs to.
 #[derive(Debug)]
 pub(super) enum Owner {
@@ -161,6 +164,13 @@ impl Child {
             && let Some(oldest) = self.tasks_by_age.pop_front()
         {
             self.tasks.remove(&oldest);
+        }
+    }
+
+    /// Notes who is asked something that ends with a notification; of too many the end is not told.
+    pub(super) fn own_elicitation(&mut self, elicitation: String, session: SessionId) {
+        if self.elicitations.len() < ELICITATIONS {
+            self.elicitations.insert(elicitation, session);
         }
     }
 

@@ -162,6 +162,7 @@ impl Driver {
         spawn_local(async move {
             tokio::time::sleep(patience).await;
             let Some(line) = lifeline.upgrade() else { return };
+            // A keeper that is gone has nobody left to ask.
             let _ = sys::send_datagram(line.as_fd(), KEEPER_TERM, &[], SendFlags::DONTWAIT);
             drop(line);
             tokio::time::sleep(patience).await;

@@ -54,6 +54,9 @@ impl Exchange {
             let failure = Failure::new(Code::Denied, "client-gone", "the client is gone");
             self.refuse_child(child, &ask.raw_id, &failure);
         }
+        if let Some(child) = self.children.get_mut(&child) {
+            child.elicitations.retain(|_, asked| *asked != session.id);
+        }
         for uri in &session.subscriptions {
             let held = self.attached(child).iter().any(|other| {
                 self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))

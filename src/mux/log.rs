@@ -43,6 +43,11 @@ impl ServerLog {
         self.asked = false;
     }
 
+    /// Asks for a new file once more: whoever was asked is gone.
+    pub(super) fn ask_again(&mut self) {
+        self.asked = false;
+    }
+
     /// Writes a line. Returns true once when the file is full.
     pub(super) fn write(&mut self, server: &ServerName, text: &[u8], now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
@@ -50,7 +55,7 @@ impl ServerLog {
         self.filled = now;
         if self.tokens < 1.0 || self.size > 2 * SIZE {
             self.suppressed += 1;
-            return false;
+            return self.wants_a_new_file();
         }
         self.tokens -= 1.0;
         let time = jiff::Timestamp::now();
@@ -64,6 +69,10 @@ impl ServerLog {
         if self.file.write_all(line.as_bytes()).is_ok() {
             self.size += line.len() as u64;
         }
+        self.wants_a_new_file()
+    }
+
+    fn wants_a_new_file(&mut self) -> bool {
         self.size > SIZE && !std::mem::replace(&mut self.asked, true)
     }
 }
@@ -85,6 +94,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn a_full_log_asks_once_and_again_when_told_to() {
+        let path = tempfile::NamedTempFile::new().expect("a file");
+        let now = Instant::now();
+        let mut log = ServerLog::new(path.reopen().expect("a file"), now);
+        let name = ServerName::main();
+        let mut flood = || (0..2000).filter(|_| log.write(&name, &[b'x'; LINE], now)).count();
+        assert_eq!(flood(), 1);
+        assert_eq!(flood(), 0);
+        log.ask_again();
+        assert!(log.write(&name, b"more", now));
+    }
 
     #[test]
     fn a_flood_is_bounded_and_counted_and_cannot_reach_the_terminal() {

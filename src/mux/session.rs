@@ -22,6 +22,9 @@ const WAITING_BYTES: usize = 1024 * 1024;
 /// How many lines may.
 const WAITING_LINES: usize = 256;
 
+/// How many requests of its server a client may leave open.
+const ASKS: usize = 1024;
+
 /// Which child a session uses: the key that sessions sharing one have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SlotKey {
@@ -171,12 +174,15 @@ impl Session {
         self.replaying || !self.in_flight.is_empty() || !self.waiting.is_empty()
     }
 
-    /// Notes a server's request and gives the id that the client gets.
-    pub(super) fn ask(&mut self, ask: Ask) -> u64 {
+    /// Notes a server's request and gives the id that the client gets; none if too many are open.
+    pub(super) fn ask(&mut self, ask: Ask) -> Option<u64> {
+        if self.asks.len() >= ASKS {
+            return None;
+        }
         let id = self.next_ask;
         self.next_ask += 1;
         self.asks.insert(id, ask);
-        id
+        Some(id)
     }
 
     /// Learns from the `params` of `initialize`.

@@ -607,6 +607,21 @@ fn a_server_that_asks_and_does_not_read_costs_a_bounded_memory() {
 }
 
 #[test]
+fn a_client_that_never_answers_is_not_asked_without_end() {
+    let mut desk = Desk::new(Share::Session);
+    let (a, child) = desk.legacy(1, 1000);
+    desk.client_heard(a);
+    for id in 0..1025 {
+        let ask = r#""method":"sampling/createMessage","params":{}"#;
+        desk.server(child, &format!(r#"{{"jsonrpc":"2.0","id":{id},{ask}}}"#));
+    }
+    assert_eq!(desk.client_heard(a).len(), 1024);
+    let refused = desk.server_heard(child);
+    let refused = refused.last().expect("an answer");
+    assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!(1024), &json!(429)));
+}
+
+#[test]
 fn a_child_without_sessions_is_stopped_after_its_idle_timeout() {
     let mut desk = Desk::new(Share::Tenant);
     let (a, _) = desk.legacy(1, 1000);

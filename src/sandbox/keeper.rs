@@ -132,7 +132,8 @@ fn kill_everything(server: Pid) -> Option<LastWord> {
     }
 }
 
-/// The keeper's last word; the mux may be gone, then nobody waits for it.
+/// The keeper's last word.
 pub(super) fn say(lifeline: &OwnedFd, word: &LastWord) {
+    // The mux may be gone; then nobody waits for it.
     let _ = post::send(lifeline, word, &[], SendFlags::DONTWAIT);
 }

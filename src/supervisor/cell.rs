@@ -82,6 +82,7 @@ struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // What stays is deserted, and cleared by the next supervisor.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -61,6 +61,7 @@ pub(super) struct SocketFiles(Vec<PathBuf>);
 impl Drop for SocketFiles {
     fn drop(&mut self) {
         for path in &self.0 {
+            // What stays is stale, and replaced by the next supervisor.
             let _ = std::fs::remove_file(path);
         }
     }

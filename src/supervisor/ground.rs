@@ -140,6 +140,7 @@ fn holder(file: &mut File) -> Option<i32> {
 fn clear_cells(layout: &Layout) {
     for entry in std::fs::read_dir(layout.cells()).into_iter().flatten().flatten() {
         if is_deserted(&entry.path()) {
+            // What stays is only stepped over.
             let _ = std::fs::remove_file(entry.path());
         }
     }

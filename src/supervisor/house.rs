@@ -276,6 +276,7 @@ impl House {
                 Err(error) => Err(error.to_string()),
             };
             let news = CellNews::Prepared { child, prepared };
+            // Without a loop there is nobody to tell.
             let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
         });
     }
@@ -362,6 +363,7 @@ impl House {
         let (directory, house) = (self.directory.clone(), self.handle.clone());
         tokio::task::spawn_local(async move {
             if let Ok(ids) = tokio::task::spawn_blocking(move || directory.ids()).await {
+                // Without a loop there is nobody to tell.
                 let _ = house.say(Message::Named(ids)).await;
             }
         });

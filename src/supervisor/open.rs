@@ -161,7 +161,7 @@ fn refuse(ask: &OpenAsk, refusal: Refusal) {
     answer(ask, Admission::Refused(refusal));
 }
 
-/// A door thread that gave up is no longer there to hear it.
 fn answer(ask: &OpenAsk, admission: Admission) {
+    // A door thread that gave up is no longer there to hear it.
     let _ = ask.reply.try_send(admission);
 }

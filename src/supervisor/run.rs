@@ -74,26 +74,35 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         options,
     };
     house.take_in(loaded);
+    let open = open(doors, handle, directory, nobodies).map_err(cannot("open the session door"))?;
+    greet(&house);
+    turn(&mut house, open, signals, inbox, returned).await;
+    house.finish().await;
+    Ok(())
+}
+
+/// Opens both doors to clients.
+fn open(
+    doors: Doors,
+    house: Handle,
+    directory: Directory,
+    nobodies: Arc<Mutex<Nobodies>>,
+) -> io::Result<Open> {
     let parting = Parting::new();
     let attendant = Attendant {
-        house: handle.clone(),
+        house: house.clone(),
         directory: directory.clone(),
         nobodies: nobodies.clone(),
         parting: parting.clone(),
     };
-    let porter =
-        Porter::start(doors.session, attendant).map_err(cannot("open the session door"))?;
-    let counter = Counter { house: handle, directory, nobodies, parting };
+    let porter = Porter::start(doors.session, attendant)?;
+    let counter = Counter { house, directory, nobodies, parting };
     let counter = tokio::task::spawn_local(async move {
         if let Err(error) = counter.run(doors.control).await {
             tracing::error!("the control door is closed: {error}");
         }
     });
-    let open = Open { _porter: porter, counter, _files: doors.files };
-    greet(&house);
-    turn(&mut house, open, signals, inbox, returned).await;
-    house.finish().await;
-    Ok(())
+    Ok(Open { _porter: porter, counter, _files: doors.files })
 }
 
 fn greet(house: &House) {

@@ -70,7 +70,8 @@ impl Binary {
     }
 }
 
-/// SIGKILL. A process that has ended already is as dead as wished.
+/// SIGKILL.
 pub(super) fn kill(pidfd: &OwnedFd) {
+    // A process that has ended already is as dead as wished.
     let _ = pidfd_send_signal(pidfd, Signal::KILL);
 }

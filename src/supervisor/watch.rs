@@ -40,6 +40,7 @@ impl Watch {
                 means_a_change(event.kind) && (here || event.paths.is_empty())
             });
             if matters {
+                // Taken already: this is part of the same burst.
                 let _ = changed.try_send(());
             }
         };
@@ -63,6 +64,7 @@ impl Watch {
             return false;
         }
         for path in self.watched.keys() {
+            // A directory that is gone is not watched any more.
             let _ = watcher.unwatch(path);
         }
         for path in there.keys() {

@@ -68,6 +68,7 @@ pub(super) fn tidy(directory: &OwnedFd) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy();
         if name.starts_with(PREFIX) && name.ends_with(SUFFIX) && is_old(directory, &name) {
+            // What cannot be removed is hidden, and tried again at the next start.
             let _ = rustix::fs::unlinkat(directory, name.as_ref(), AtFlags::empty());
         }
     }

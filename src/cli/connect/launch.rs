@@ -43,6 +43,7 @@ pub(super) fn user_supervisor<T>(
     let found = wait_for(&connect, || launcher.try_wait().is_ok_and(|ended| ended.is_some()));
     // The end of its stdin lets the launcher go.
     drop(launcher.stdin.take());
+    // How it ended was seen above, or does not matter: the door answers.
     let _ = launcher.wait();
     found.ok_or_else(|| did_not_start(&log))
 }
@@ -126,6 +127,7 @@ fn clean(command: &mut Command) -> &mut Command {
 fn did_not_start(log: &Path) -> String {
     let mut tail = String::new();
     if let Ok(mut file) = std::fs::File::open(log) {
+        // What cannot be read is as good as nothing said.
         let _ = file.read_to_string(&mut tail);
     }
     let last = tail.lines().next_back().unwrap_or("it said nothing");

@@ -104,6 +104,7 @@ impl House {
     }
 
     fn stop(&mut self) -> bool {
+        // Each of these fails only where it has ended already.
         let _ = pidfd_send_signal(&self.process, Signal::TERM);
         let by_itself = ended(&self.process, STOPPED_WITHIN).unwrap_or(false);
         if !by_itself {
