@@ -210,9 +210,11 @@ impl Exchange {
         from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
-            && session.in_flight.get(raw_id) == Some(&id)
+            && let Some(other) = session.in_flight.remove(raw_id)
+            && other != id
         {
-            session.in_flight.remove(raw_id);
+            // Cancelled, and its id was used again: that one is still in flight.
+            session.in_flight.insert(raw_id.clone(), other);
         }
         if was_last {
             self.end_child(child);
