@@ -16,6 +16,7 @@ use super::session::{Raw, Session, SlotKey};
 use super::timers::{Timer, Timers};
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Event, Phase};
+use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::{Farewell, Holder, MuxPlan, ServerPlan};
@@ -48,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     pub(super) next_child: ChildId,
+    /// The era that each server was found to speak.
+    pub(super) known: HashMap<ServerName, Era>,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
     /// The time of the event that is being handled.
@@ -66,6 +69,7 @@ impl Exchange {
             timers: Timers::default(),
             counters: Counters::default(),
             next_child: 1,
+            known: HashMap::new(),
             draining: None,
         }
     }
@@ -103,6 +107,8 @@ impl Exchange {
     pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
         self.now = now;
         self.plan = plan;
+        // The command may be another one now.
+        self.known.clear();
         let mut stranded = Vec::new();
         for session in self.sessions.values_mut() {
             session.configure(&self.plan);
@@ -204,9 +210,11 @@ impl Exchange {
         from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
-            && session.in_flight.get(raw_id) == Some(&id)
+            && let Some(other) = session.in_flight.remove(raw_id)
+            && other != id
         {
-            session.in_flight.remove(raw_id);
+            // Cancelled, and its id was used again: that one is still in flight.
+            session.in_flight.insert(raw_id.clone(), other);
         }
         if was_last {
             self.end_child(child);

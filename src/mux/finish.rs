@@ -23,8 +23,11 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ended = true;
         self.now = now;
-        let drain = Duration::from_millis(self.plan.drain_ms);
-        self.timers.set(now + drain, Timer::Linger(id));
+        let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
+        let start = server.map_or(0, |server| server.start_timeout_ms);
+        // What it asked for may first have to wait for its server.
+        let linger = Duration::from_millis(self.plan.drain_ms + start);
+        self.timers.set(now + linger, Timer::Linger(id));
         self.close_if_done(id);
     }
 
@@ -96,8 +99,7 @@ impl Exchange {
             slot.last = Some(why.to_owned());
             slot.broken = permanent;
             if child.shake == Shake::Probing {
-                // Perhaps it died of the probe: the next start opens with `initialize`.
-                slot.known = Some(crate::mcp::era::Era::Legacy);
+                slot.died_probing = true;
             }
             slot.lifecycle.on(Event::Died { permanent }, now);
         }

@@ -3,7 +3,7 @@
 //! The era is found by probing: `server/discover` first; an answer means modern, an error or two
 //! seconds of silence mean legacy, and then `initialize` follows on the same connection (2026-07-28,
 //! basic/transports/stdio#backward-compatibility). Some servers take their first line for the choice of
-//! an era, so a slot remembers what its last child spoke. A child of one session gets that session's
+//! an era, so what a server was found to speak is remembered. A child of one session gets that session's
 //! own `initialize`, so that it sees what a direct connection would show it.
 
 use std::time::{Duration, Instant};
@@ -163,7 +163,9 @@ impl Exchange {
         slot.lifecycle.on(Event::Started, now);
         let own_hello = matches!(child.slot.whose, Whose::Session(session)
             if self.sessions.get(&session).is_some_and(|s| s.hello.is_some()));
-        if own_hello || slot.known == Some(Era::Legacy) {
+        let skip = std::mem::take(&mut slot.died_probing);
+        let known = self.known.get(&child.slot.server) == Some(&Era::Legacy);
+        if own_hello || known || skip {
             self.send_initialize(id, now);
         } else {
             self.send_probe(id, now);
@@ -281,9 +283,10 @@ impl Exchange {
             let line = era::notification("notifications/initialized", None);
             self.out.push(End::Child(id), &line);
         }
+        self.known.insert(key.server.clone(), era);
         let mut again = false;
         if let Some(slot) = self.slots.get_mut(&key) {
-            again = slot.known.replace(era).is_some();
+            again = slot.starts > 1;
             slot.broken = false;
             slot.lifecycle.on(Event::Ready, now);
         }

@@ -4,7 +4,6 @@
 //! system that a tenant can choose.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -193,8 +192,8 @@ impl House {
         Ok(())
     }
 
-    /// A number that no socket has: a mux of the supervisor before this one may still live on its own.
-    fn free_cell(&mut self) -> (u64, PathBuf) {
+    /// A number whose socket is not a mux's of a supervisor before us.
+    fn free_cell(&mut self) -> (u64, std::path::PathBuf) {
         loop {
             self.next_cell += 1;
             let socket = self.options.layout.cells().join(format!("{}.sock", self.next_cell));
