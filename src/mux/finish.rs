@@ -258,6 +258,7 @@ impl Exchange {
         self.timers.clear_all(|timer| *timer == Timer::Drain);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }
         let children: Vec<_> =
@@ -267,6 +268,16 @@ impl Exchange {
         }
         // A child that was asked for and has not come will find nobody.
         self.children.retain(|_, child| child.alive);
+    }
+
+    /// What the drain did not wait for is answered all the same.
+    fn refuse_in_flight(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let open: Vec<_> = session.in_flight.keys().cloned().collect();
+        let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
+        for raw_id in open {
+            self.refuse(id, Some(&raw_id), &failure);
+        }
     }
 
     /// Whether there is neither session nor child.

@@ -150,7 +150,6 @@ impl House {
         }
         cell.phase = Phase::Ready;
         let waiting = std::mem::take(&mut cell.waiting);
-        self.pauses.remove(tenant);
         waiting.into_iter().for_each(|ask| self.open(ask));
     }
 

@@ -1,8 +1,8 @@
 //! The end: doors closed, every mux drained, and nothing of what we started left.
 //!
 //! ```text
-//! stop --> every mux drains (`drain`) --> all gone --> what is left of descendants is killed --> exit
-//!                    \--`drain` + 4 s: kill-----------------^
+//! stop --> every mux drains (`drain` less 2.5 s) --> all gone --> what is left of descendants is killed --> exit
+//!                    \--`drain` + 1.5 s: kill-----------------------^
 //! ```
 //!
 //! As a child subreaper the supervisor is the parent of whatever lost its own, so that killing our own
@@ -21,6 +21,9 @@ use super::message::Reply;
 use super::spawn;
 use crate::policy::reason::UNAVAILABLE;
 
+/// What of `drain` is left to servers that end only by force: a second each after the end of their input
+/// and SIGTERM, and what all of it takes on a busy machine.
+const BY_FORCE: Duration = Duration::from_millis(2500);
 /// How long the last descendants may take to die of SIGKILL.
 const LAST: Duration = Duration::from_millis(900);
 /// How long the answer to who asked for the end may take to be written.
@@ -44,7 +47,7 @@ impl House {
             stopping.askers.extend(asker);
             return;
         }
-        let drain = self.settings().drain;
+        let drain = self.settings().drain.saturating_sub(BY_FORCE);
         tracing::info!("stopping: {why}");
         super::notify::stopping();
         for cell in self.cells.values_mut() {
@@ -80,12 +83,25 @@ impl House {
     }
 }
 
+impl House {
+    /// Buries every child that has ended, and kills the orphans that came to us by that: what a server
+    /// left behind when its keeper was killed. A keeper that ends by itself leaves none.
+    pub(super) fn bury(&mut self) {
+        reap(|pid| self.binary.forget(pid.as_raw()));
+        for child in children().into_iter().filter(|child| !self.binary.knows(child.as_raw())) {
+            tracing::warn!(pid = child.as_raw(), "a process without its keeper is killed");
+            let _ = kill(child, Signal::SIGKILL);
+        }
+    }
+}
+
 /// Buries every child that has ended. Who it was is known by its pidfd.
-pub(super) fn reap() {
+fn reap(mut buried: impl FnMut(Pid)) {
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             return;
         }
+        status.pid().into_iter().for_each(&mut buried);
     }
 }
 
@@ -93,7 +109,7 @@ pub(super) fn reap() {
 fn kill_descendants(within: Duration) -> usize {
     let until = Instant::now() + within;
     loop {
-        reap();
+        reap(|_| ());
         if waitpid(None, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
             return 0;
         }
@@ -109,7 +125,7 @@ fn kill_descendants(within: Duration) -> usize {
 }
 
 /// Our children: by /proc/self/task where the kernel has it, else by looking at everybody's parent.
-fn children() -> Vec<Pid> {
+pub(super) fn children() -> Vec<Pid> {
     let lists = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let lists: Vec<_> =
         lists.map(|task| std::fs::read_to_string(task.path().join("children"))).collect();

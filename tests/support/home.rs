@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use rustix::thread::{Gid, Uid};
+use serde_json::Value;
 
 use super::processes::{Held, descendants, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
@@ -56,6 +57,14 @@ pub(crate) fn as_owner<T: Send>(deed: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Gives a file to who runs the supervisor.
+pub(crate) fn own(path: &Path) {
+    if let Some(user) = test_user() {
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
+    }
+}
+
 /// A directory for everything, with the configuration that a test writes.
 pub(crate) struct Home {
     root: tempfile::TempDir,
@@ -68,7 +77,7 @@ impl Home {
         let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
         let home = Self { root };
         fs::set_permissions(home.path(), Permissions::from_mode(0o700)).expect("chmod");
-        home.own(home.path());
+        own(home.path());
         home.directory("config/tenants.d");
         home
     }
@@ -86,7 +95,7 @@ impl Home {
             if !path.exists() {
                 fs::create_dir(&path).expect("made");
                 fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("chmod");
-                self.own(&path);
+                own(&path);
             }
         }
         path
@@ -96,7 +105,7 @@ impl Home {
     pub(crate) fn file(&self, below: &str, text: &str) -> PathBuf {
         let path = self.path().join(below);
         fs::write(&path, text).expect("written");
-        self.own(&path);
+        own(&path);
         path
     }
 
@@ -117,13 +126,6 @@ impl Home {
         self.path().join("state/tenants").join(tenant).join("data")
     }
 
-    fn own(&self, path: &Path) {
-        if let Some(user) = test_user() {
-            let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
-        }
-    }
-
     /// The binary under test, at home here.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(tenantd());
@@ -135,6 +137,28 @@ impl Home {
     /// Runs the binary to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).stdin(Stdio::null()).output().expect("started")
+    }
+
+    /// What `tenantd status --json` says.
+    pub(crate) fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The part of the status that is about one tenant, as soon as it is as wanted. Each look is a whole
+    /// process, so that looking again and again is no busy loop.
+    pub(crate) fn tenant_status(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut status = self.status();
+            let tenants = status["tenants"].as_array_mut().expect("tenants");
+            let found = tenants.iter_mut().find(|tenant| tenant["id"] == id).map(Value::take);
+            match found {
+                Some(tenant) if wanted(&tenant) => return tenant,
+                _ => assert!(Instant::now() < deadline, "{id} never came to be so: {status}"),
+            }
+        }
     }
 
     /// Opens a session through `tenantd connect`.
@@ -152,7 +176,7 @@ impl Home {
         let path = self.path().join("notify");
         let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
-        self.own(&path);
+        own(&path);
         let log = self.file("serve.log", "");
         let stderr = fs::File::options().append(true).open(&log).expect("a log");
         let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
