@@ -68,16 +68,28 @@ pub(crate) fn own(path: &Path) {
 /// A directory for everything, with the configuration that a test writes.
 pub(crate) struct Home {
     root: tempfile::TempDir,
+    /// Whether it is root's: a system supervisor believes no other configuration.
+    system: bool,
 }
 
 impl Home {
     /// An empty home, 0700, owned by who will run the supervisor. Directly below /tmp, because a
     /// socket's path has 107 bytes at most.
     pub(crate) fn new() -> Self {
+        Self::of(false, 0o700)
+    }
+
+    /// As [`Home::new`], for a supervisor in system mode: root's, and others may pass through it to the
+    /// sockets, as they can in a real system.
+    pub(crate) fn system() -> Self {
+        Self::of(true, 0o711)
+    }
+
+    fn of(system: bool, mode: u32) -> Self {
         let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
-        let home = Self { root };
-        fs::set_permissions(home.path(), Permissions::from_mode(0o700)).expect("chmod");
-        own(home.path());
+        let home = Self { root, system };
+        fs::set_permissions(home.path(), Permissions::from_mode(mode)).expect("chmod");
+        home.own(home.path());
         home.directory("config/tenants.d");
         home
     }
@@ -95,7 +107,7 @@ impl Home {
             if !path.exists() {
                 fs::create_dir(&path).expect("made");
                 fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("chmod");
-                own(&path);
+                self.own(&path);
             }
         }
         path
@@ -105,7 +117,7 @@ impl Home {
     pub(crate) fn file(&self, below: &str, text: &str) -> PathBuf {
         let path = self.path().join(below);
         fs::write(&path, text).expect("written");
-        own(&path);
+        self.own(&path);
         path
     }
 
@@ -124,6 +136,12 @@ impl Home {
     /// The tenant's data directory.
     pub(crate) fn data(&self, tenant: &str) -> PathBuf {
         self.path().join("state/tenants").join(tenant).join("data")
+    }
+
+    fn own(&self, path: &Path) {
+        if !self.system {
+            own(path);
+        }
     }
 
     /// The binary under test, at home here.
@@ -173,14 +191,27 @@ impl Home {
 
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
+        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
+        command.args(arguments);
+        self.launch(command)
+    }
+
+    /// Starts a supervisor in system mode, as who runs the test: root.
+    pub(crate) fn start_system(&self) -> Supervisor<'_> {
+        let mut command = Command::new(tenantd());
+        command.args(["serve", "--system", "--insecure-unenforced"]);
+        command.env("TENANTD_HOME", self.path()).current_dir("/");
+        self.launch(command)
+    }
+
+    fn launch(&self, mut command: Command) -> Supervisor<'_> {
         let path = self.path().join("notify");
         let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
-        own(&path);
+        self.own(&path);
         let log = self.file("serve.log", "");
         let stderr = fs::File::options().append(true).open(&log).expect("a log");
-        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
-        command.args(arguments).env("NOTIFY_SOCKET", &path);
+        command.env("NOTIFY_SOCKET", &path);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
         let mut supervisor =
             Supervisor { home: self, child: child.expect("started"), notify, stopped: false };
