@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Era, Home, Session, documents_tenant};
+use support::{Era, Home, Session, documents_tenant, puppet_tenant};
 
 /// How long a change may take to be seen and applied.
 const SEEN: Duration = Duration::from_secs(1);
@@ -142,6 +142,24 @@ fn a_quota_of_sessions_is_live() {
     apply(&home, &format!("{}[quota]\nsessions = 2\n", named("Good")));
     assert_echoes(&mut open(&home));
     assert_echoes(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_changed_server_is_started_anew_and_its_sessions_live_on() {
+    let home = Home::new();
+    home.tenant("acme", &puppet_tenant(&[("WHICH", "old")], ""));
+    let supervisor = home.start();
+    let mut session = home.connect("acme");
+    session.open(Era::Legacy);
+    let has = |session: &mut Session, which: &str| {
+        let text = session.call("environment", json!({}))["content"][0]["text"].take();
+        text.as_str().is_some_and(|text| text.contains(&format!(r#""WHICH":"{which}""#)))
+    };
+    assert!(has(&mut session, "old"));
+    apply(&home, &puppet_tenant(&[("WHICH", "new")], ""));
+    assert!(has(&mut session, "new"));
+    assert_eq!(session.close().code(), Some(0));
     supervisor.stop();
 }
 

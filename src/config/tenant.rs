@@ -361,7 +361,7 @@ pub struct Settings {
     pub idle_exit: Limit<Duration>,
     /// How long a mux without supervisor lives on.
     pub orphan_timeout: Duration,
-    /// How long a drain waits for calls in flight; a stop keeps some of it for stubborn servers.
+    /// How long a drain waits for calls in flight.
     pub drain: Duration,
     /// `[log] level`, in tracing's filter syntax.
     pub log_level: String,

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 
 use super::driver::{Driver, Tasks};
+use super::exchange::Exchange;
 use crate::post::{self, PostError};
 use crate::sys;
 use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
@@ -174,6 +175,7 @@ impl Driver {
         }
         if said {
             *self.link.borrow_mut() = Some(link.clone());
+            self.with(Exchange::start_always);
             self.forget_that_it_asked();
         }
         said

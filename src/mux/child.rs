@@ -194,8 +194,8 @@ pub(super) struct Slot {
     pub(super) lifecycle: Lifecycle,
     pub(super) child: Option<ChildId>,
     pub(super) sessions: BTreeSet<SessionId>,
-    /// The era that the last child spoke.
-    pub(super) known: Option<Era>,
+    /// The last child died while it was probed, perhaps of the probe: the next one is not.
+    pub(super) died_probing: bool,
     /// Starts so far.
     pub(super) starts: u64,
     /// How the last child ended.

@@ -16,6 +16,7 @@ use super::session::{Raw, Session, SlotKey};
 use super::timers::{Timer, Timers};
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Event, Phase};
+use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::{Farewell, Holder, MuxPlan, ServerPlan};
@@ -48,6 +49,8 @@ pub(super) struct Exchange {
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     pub(super) next_child: ChildId,
+    /// The era that each server was found to speak.
+    pub(super) known: HashMap<ServerName, Era>,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
     /// The time of the event that is being handled.
@@ -66,6 +69,7 @@ impl Exchange {
             timers: Timers::default(),
             counters: Counters::default(),
             next_child: 1,
+            known: HashMap::new(),
             draining: None,
         }
     }
@@ -99,13 +103,29 @@ impl Exchange {
         }
     }
 
-    /// A changed plan, for what can change while servers run.
+    /// A changed plan. Sessions live on, but for those whose server is gone or shared otherwise now.
     pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
+        self.now = now;
         self.plan = plan;
+        // The command may be another one now.
+        self.known.clear();
+        let mut stranded = Vec::new();
+        for session in self.sessions.values_mut() {
+            session.configure(&self.plan);
+            let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
+            if !server.is_some_and(|server| session.still_shares(server.share)) {
+                stranded.push(session.id);
+            }
+        }
+        for session in stranded {
+            let reason = "the tenant's servers were changed; connect again".to_owned();
+            self.close_session(session, Farewell { reason, code: 69 });
+        }
         for slot in self.slots.values_mut() {
             slot.broken = false;
             slot.lifecycle.on(Event::Changed, now);
         }
+        self.start_always(now);
     }
 
     pub(super) fn server_plan(&self, name: &ServerName) -> Option<&ServerPlan> {
@@ -190,9 +210,11 @@ impl Exchange {
         from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
-            && session.in_flight.get(raw_id) == Some(&id)
+            && let Some(other) = session.in_flight.remove(raw_id)
+            && other != id
         {
-            session.in_flight.remove(raw_id);
+            // Cancelled, and its id was used again: that one is still in flight.
+            session.in_flight.insert(raw_id.clone(), other);
         }
         if was_last {
             self.end_child(child);

@@ -23,8 +23,11 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.ended = true;
         self.now = now;
-        let drain = Duration::from_millis(self.plan.drain_ms);
-        self.timers.set(now + drain, Timer::Linger(id));
+        let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
+        let start = server.map_or(0, |server| server.start_timeout_ms);
+        // What it asked for may first have to wait for its server.
+        let linger = Duration::from_millis(self.plan.drain_ms + start);
+        self.timers.set(now + linger, Timer::Linger(id));
         self.close_if_done(id);
     }
 
@@ -93,8 +96,7 @@ impl Exchange {
             slot.last = Some(why.to_owned());
             slot.broken = permanent;
             if child.shake == Shake::Probing {
-                // Perhaps it died of the probe: the next start opens with `initialize`.
-                slot.known = Some(crate::mcp::era::Era::Legacy);
+                slot.died_probing = true;
             }
             slot.lifecycle.on(Event::Died { permanent }, now);
         }
@@ -110,7 +112,9 @@ impl Exchange {
         }
         self.take_asks_back(id);
         self.retry_or_fail(&key, &failure, now);
-        if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
+        if self.is_always(&key) {
+            self.retry(&key, now);
+        } else if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
             self.slots.remove(&key);
         }
     }
@@ -205,8 +209,7 @@ impl Exchange {
     pub(super) fn arm_idle(&mut self, key: &SlotKey, now: Instant) {
         let Some(slot) = self.slots.get(key) else { return };
         let Some(plan) = self.server_plan(&key.server) else { return };
-        if !slot.sessions.is_empty() || (plan.always && key.whose == super::session::Whose::Tenant)
-        {
+        if !slot.sessions.is_empty() || self.is_always(key) {
             return;
         }
         let Limit::At(ms) = plan.idle_timeout_ms else { return };

@@ -129,6 +129,21 @@ impl Session {
         }
     }
 
+    /// Takes a changed plan in: what each request says of its tenant.
+    pub(super) fn configure(&mut self, plan: &MuxPlan) {
+        self.context = context(self.id, &self.holder, plan);
+    }
+
+    /// Whether this session would use the same child under a changed `share`.
+    pub(super) fn still_shares(&self, share: Share) -> bool {
+        matches!(
+            (self.slot.whose, share),
+            (Whose::Tenant, Share::Tenant)
+                | (Whose::User(_), Share::User)
+                | (Whose::Session(_), Share::Session)
+        )
+    }
+
     /// Whether the child is this session's alone.
     pub(super) fn has_own_child(&self) -> bool {
         matches!(self.slot.whose, Whose::Session(_))

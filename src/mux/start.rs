@@ -3,7 +3,7 @@
 //! The era is found by probing: `server/discover` first; an answer means modern, an error or two
 //! seconds of silence mean legacy, and then `initialize` follows on the same connection (2026-07-28,
 //! basic/transports/stdio#backward-compatibility). Some servers take their first line for the choice of
-//! an era, so a slot remembers what its last child spoke. A child of one session gets that session's
+//! an era, so what a server was found to speak is remembered. A child of one session gets that session's
 //! own `initialize`, so that it sees what a direct connection would show it.
 
 use std::time::{Duration, Instant};
@@ -16,11 +16,13 @@ use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
 use super::session::{SlotKey, Whose};
 use super::timers::Timer;
+use crate::config::tenant::Share;
 use crate::lifecycle::{Effect, Event, Phase};
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era::{self, Era, UNSUPPORTED_VERSION};
 use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
+use crate::wire::ServerPlan;
 
 /// How long a probe stays unanswered before the server is taken for legacy.
 const PROBE: Duration = Duration::from_secs(2);
@@ -106,8 +108,40 @@ impl Exchange {
         self.out.act(Act::Ask { child: id, server: key.server.clone(), holder });
     }
 
+    /// Starts what `start = "always"` wants running, with or without a session.
+    pub(super) fn start_always(&mut self, now: Instant) {
+        let always = |server: &&ServerPlan| server.always && server.share == Share::Tenant;
+        let servers: Vec<_> =
+            self.plan.servers.iter().filter(always).map(|server| server.name.clone()).collect();
+        for server in servers {
+            let key = SlotKey { server, whose: Whose::Tenant };
+            self.slots.entry(key.clone()).or_default();
+            self.keep_running(&key, now);
+        }
+    }
+
+    /// Wants a slot's child; where it pauses, wants it again when the pause is over.
+    fn keep_running(&mut self, key: &SlotKey, now: Instant) {
+        if self.draining.is_none()
+            && let Readiness::Refuse(_) = self.want_slot(key, now)
+            && let Some(Phase::Paused { until }) =
+                self.slots.get(key).map(|slot| slot.lifecycle.phase())
+        {
+            self.timers.set(until, Timer::Retry(key.clone()));
+        }
+    }
+
+    /// Whether a slot's child runs also without a session.
+    pub(super) fn is_always(&self, key: &SlotKey) -> bool {
+        key.whose == Whose::Tenant
+            && self.server_plan(&key.server).is_some_and(|server| server.always)
+    }
+
     /// A pause is over.
     pub(super) fn retry(&mut self, key: &SlotKey, now: Instant) {
+        if self.is_always(key) {
+            return self.keep_running(key, now);
+        }
         let waits = self.slots.get(key).is_some_and(|slot| {
             slot.sessions
                 .iter()
@@ -129,7 +163,9 @@ impl Exchange {
         slot.lifecycle.on(Event::Started, now);
         let own_hello = matches!(child.slot.whose, Whose::Session(session)
             if self.sessions.get(&session).is_some_and(|s| s.hello.is_some()));
-        if own_hello || slot.known == Some(Era::Legacy) {
+        let skip = std::mem::take(&mut slot.died_probing);
+        let known = self.known.get(&child.slot.server) == Some(&Era::Legacy);
+        if own_hello || known || skip {
             self.send_initialize(id, now);
         } else {
             self.send_probe(id, now);
@@ -247,9 +283,10 @@ impl Exchange {
             let line = era::notification("notifications/initialized", None);
             self.out.push(End::Child(id), &line);
         }
+        self.known.insert(key.server.clone(), era);
         let mut again = false;
         if let Some(slot) = self.slots.get_mut(&key) {
-            again = slot.known.replace(era).is_some();
+            again = slot.starts > 1;
             slot.broken = false;
             slot.lifecycle.on(Event::Ready, now);
         }

@@ -128,7 +128,7 @@ impl Desk {
     /// A legacy server's side of the handshake; gives whatever else it heard.
     fn shake(&mut self, child: ChildId) -> Vec<Value> {
         let mut others = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..3 {
             for line in self.server_heard(child) {
                 let id = &line["id"];
                 match line["method"].as_str() {
@@ -564,8 +564,7 @@ fn a_client_that_says_everything_at_once_and_ends_gets_every_answer() {
     desk.client(a, &call("1", None));
     desk.exchange.client_ended(a, desk.now);
     let child = desk.start();
-    desk.shake(child);
-    let call = desk.server_heard(child).pop().expect("the call");
+    let call = desk.shake(child).pop().expect("the call");
     assert_eq!(desk.client_heard(a)[0]["id"], 0);
     desk.server(child, &json!({"jsonrpc":"2.0","id":call["id"],"result":{}}).to_string());
     assert_eq!(desk.client_heard(a)[0]["id"], 1);
@@ -601,6 +600,42 @@ fn a_child_without_sessions_is_stopped_after_its_idle_timeout() {
     assert!(desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
 }
 
+#[test]
+fn a_changed_plan_keeps_the_sessions_that_still_have_their_server() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    let mut changed = plan(Share::Tenant);
+    changed.features.insert("beta".to_owned(), true);
+    desk.exchange.configure(changed, desk.now);
+    desk.exchange.restart(None, desk.now);
+    assert!(desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
+    desk.client(a, &call("1", None));
+    desk.exchange.child_ended(child, "it exited with code 0", false, desk.now);
+    let next = desk.start();
+    let heard = desk.shake(next);
+    let heard = heard.iter().find(|line| line["method"] == "tools/call").expect("the call");
+    assert_eq!(heard["params"]["_meta"]["io.tenantd/context"]["features"]["beta"], true);
+    desk.exchange.configure(plan(Share::Session), desk.now);
+    assert!(desk.acts().iter().any(|act| matches!(act, Act::CloseSession { .. })));
+}
+
+#[test]
+fn a_server_that_always_runs_needs_no_session_and_comes_back_after_its_pause() {
+    let mut desk = Desk::new(Share::Tenant);
+    desk.exchange.plan.servers[0].always = true;
+    desk.exchange.start_always(desk.now);
+    for _ in 0..3 {
+        let child = desk.start();
+        desk.shake(child);
+        desk.exchange.tick(desk.now + Duration::from_secs(3600));
+        assert!(!desk.acts().iter().any(|act| matches!(act, Act::StopChild { .. })));
+        desk.exchange.child_ended(child, "it died", false, desk.now);
+        desk.now += Duration::from_secs(60);
+        desk.exchange.tick(desk.now);
+    }
+    assert_eq!(desk.start(), 4);
+}
+
 mod interleavings {
     use proptest::prelude::*;
 
@@ -621,6 +656,57 @@ mod interleavings {
             1 => (0..3_usize, 0..4_u8).prop_map(|(session, id)| Step::Cancel { session, id }),
             1 => Just(Step::Death),
         ]
+    }
+
+    /// Messages with a piece cut out or put in, and bytes that are none.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&str; 12] = [
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"_meta":{"progressToken":1}}}"#,
+            r#"{"jsonrpc":"2.0","id":"a","method":"resources/subscribe","params":{"uri":"x:/"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"task":{"taskId":"T"}}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":""}}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2}}"#,
+            r#"{"jsonrpc":"2.0","id":0,"method":"elicitation/create","params":{"elicitationId":"e"}}"#,
+            r#"{"jsonrpc":"2.0","id":2,"method":"tasks/list","params":[]}"#,
+            r#"{"jsonrpc":"2.0","id":3,"method":"initialize","params":{"capabilities":7}}"#,
+            r#"{"jsonrpc":"2.0","id":4,"method":"server/discover"}"#,
+            r#"{"jsonrpc":"2.0","id":5,"method":"logging/setLevel","params":{"level":"debug"}}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#,
+        ];
+        let cut = (prop::sample::select(&PIECES[..]), 0..200_usize, 0..20_usize, any::<[u8; 3]>());
+        let cut = cut.prop_map(|(piece, at, less, more)| {
+            let mut bytes = piece.as_bytes().to_vec();
+            let at = at % bytes.len();
+            let end = (at + less).min(bytes.len());
+            bytes.splice(at..end, more);
+            bytes
+        });
+        let whole = prop::sample::select(&PIECES[..]).prop_map(|piece| piece.as_bytes().to_vec());
+        prop_oneof![3 => whole, 3 => cut, 1 => prop::collection::vec(any::<u8>(), 0..80)]
+    }
+
+    proptest! {
+        /// No line of either side ends the mux, and whatever it says is one JSON message a line.
+        #[test]
+        fn no_line_of_either_side_does_harm(lines in prop::collection::vec((0..3_usize, line()), 1..60)) {
+            let mut desk = Desk::new(Share::Tenant);
+            let (a, child) = desk.legacy(1, 1000);
+            let (b, _) = desk.legacy(2, 1001);
+            for (from, line) in lines {
+                match from {
+                    0 => desk.exchange.client_line(a, Line::Whole(&line), desk.now),
+                    1 => desk.exchange.client_line(b, Line::Whole(&line), desk.now),
+                    _ => desk.exchange.child_line(child, Line::Whole(&line), desk.now),
+                }
+                for end in [End::Session(a), End::Session(b), End::Child(child)] {
+                    for line in desk.heard(end) {
+                        let envelope = crate::mcp::envelope::Envelope::read(line.as_bytes());
+                        prop_assert!(envelope.is_ok(), "{line}");
+                    }
+                }
+            }
+        }
     }
 
     proptest! {

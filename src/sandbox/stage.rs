@@ -7,7 +7,7 @@
 //! 3. a session of its own and child subreaper: a server that daemonises stays below this process
 //! 4. fork: the parent becomes the [`keeper`](super::keeper), the child goes on
 //! 5. parent-death signal, standard descriptors, working directory (through its descriptor)
-//! 6. session, default signals, limits, no_new_privs
+//! 6. session, umask, default signals, limits, no_new_privs
 //! 7. every other descriptor closed, then execve with exactly the environment of the plan
 //!
 //! A failure after the fork travels to the keeper through a pipe that execve closes.
@@ -125,6 +125,8 @@ fn try_become(
     rustix::stdio::dup2_stdout(&given.stdout)?;
     rustix::stdio::dup2_stderr(&given.stderr)?;
     unistd::setsid()?;
+    // As a login gives it: what keeps others out is the mode of the tenant's own directory.
+    nix::sys::stat::umask(nix::sys::stat::Mode::S_IWGRP | nix::sys::stat::Mode::S_IWOTH);
     sys::default_signals()?;
     limit(plan)?;
     nix::sys::prctl::set_no_new_privs()?;

@@ -173,14 +173,13 @@ impl House {
 
     /// Starts the mux of a tenant.
     pub(super) fn start_cell(&mut self, tenant: &Arc<Tenant>) -> std::io::Result<()> {
-        self.next_cell += 1;
-        let number = self.next_cell;
+        let (number, socket) = self.free_cell();
         let plan = plan::of(tenant, self.settings(), self.owner.0);
         let seed = Seed {
             number,
             tenant: tenant.clone(),
             plan: &plan,
-            socket: self.options.layout.cells().join(format!("{number}.sock")),
+            socket,
             log: logs::open(&self.options.layout, &tenant.id)?,
             binary: &self.binary,
             house: self.handle.clone(),
@@ -189,6 +188,17 @@ impl House {
         tracing::info!(tenant = %tenant.id, pid = cell.pid, "a mux was started");
         self.cells.insert(tenant.id.clone(), cell);
         Ok(())
+    }
+
+    /// A number whose socket is not a mux's of a supervisor before us.
+    fn free_cell(&mut self) -> (u64, std::path::PathBuf) {
+        loop {
+            self.next_cell += 1;
+            let socket = self.options.layout.cells().join(format!("{}.sock", self.next_cell));
+            if !socket.exists() {
+                return (self.next_cell, socket);
+            }
+        }
     }
 
     /// When something that starts with its tenant and died may be tried again.

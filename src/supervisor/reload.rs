@@ -72,7 +72,8 @@ impl House {
             match kind {
                 ChangeKind::Live => self.configure(tenant),
                 ChangeKind::Restart => {
-                    self.drain(tenant, "the tenant's configuration changed (start a new session)")
+                    self.configure(tenant);
+                    self.restart_servers(tenant);
                 }
             }
         }
@@ -107,6 +108,13 @@ impl House {
             Err(error) => {
                 tracing::error!(%tenant, "the new configuration cannot be passed on: {error}")
             }
+        }
+    }
+
+    /// Lets every server of a tenant finish and start anew; sessions live on.
+    fn restart_servers(&mut self, tenant: &TenantId) {
+        if let Some(cell) = self.cells.get_mut(tenant) {
+            cell.send(ToMux::Restart { server: None }, Vec::new());
         }
     }
 

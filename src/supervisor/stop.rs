@@ -1,8 +1,8 @@
 //! The end: doors closed, every mux drained, and nothing of what we started left.
 //!
 //! ```text
-//! stop --> every mux drains (`drain` less 2.5 s) --> all gone --> what is left of descendants is killed --> exit
-//!                    \--`drain` + 1.5 s: kill-----------------------^
+//! stop --> every mux drains (`drain`, at most 2 s) --> all gone --> what is left is killed --> exit
+//!                    \--2.5 s after the drain: kill-----------^
 //! ```
 //!
 //! As a child subreaper the supervisor is the parent of whatever lost its own, so that killing our own
@@ -15,15 +15,16 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::cell::GRACE;
 use super::house::House;
 use super::message::Reply;
 use super::spawn;
 use crate::policy::reason::UNAVAILABLE;
 
-/// What of `drain` is left to servers that end only by force: a second each after the end of their input
-/// and SIGTERM, and what all of it takes on a busy machine.
-const BY_FORCE: Duration = Duration::from_millis(2500);
+/// How long calls in flight are waited for at the end, at most: with a second each for the end of a
+/// server's stdin and for SIGTERM, everything is gone within five.
+const LONGEST_DRAIN: Duration = Duration::from_secs(2);
+/// How long after that a mux may take to leave before it is killed.
+const GRACE: Duration = Duration::from_millis(2500);
 /// How long the last descendants may take to die of SIGKILL.
 const LAST: Duration = Duration::from_millis(900);
 /// How long the answer to who asked for the end may take to be written.
@@ -47,7 +48,7 @@ impl House {
             stopping.askers.extend(asker);
             return;
         }
-        let drain = self.settings().drain.saturating_sub(BY_FORCE);
+        let drain = self.settings().drain.min(LONGEST_DRAIN);
         tracing::info!("stopping: {why}");
         super::notify::stopping();
         for cell in self.cells.values_mut() {

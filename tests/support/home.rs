@@ -277,6 +277,13 @@ impl Supervisor<'_> {
         assert!(left.is_empty(), "left behind: {left:?}; {}", self.log());
     }
 
+    /// SIGKILL: what it started is not its any more.
+    pub(crate) fn kill(mut self) {
+        self.stopped = true;
+        self.child.kill().expect("killed");
+        self.child.wait().expect("buried");
+    }
+
     fn end(&mut self) -> Vec<String> {
         self.stopped = true;
         let mut held = self.descendants();

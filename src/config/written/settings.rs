@@ -24,7 +24,7 @@ pub(in crate::config) struct MainFile {
     /// How long a tenant's sessions live on without a supervisor (duration).
     #[schemars(extend("default" = "30s"))]
     pub(in crate::config) orphan_timeout: Option<At<Period>>,
-    /// How long a stop may take in all; calls in flight get all of it but 2.5 s (duration).
+    /// How long a stop waits for calls in flight (duration).
     #[schemars(extend("default" = "5s"))]
     pub(in crate::config) drain: Option<At<Period>>,
     /// Where secrets are kept.
