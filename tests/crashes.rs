@@ -79,6 +79,21 @@ fn a_killed_mux_ends_its_own_sessions_and_servers_and_no_others() {
 }
 
 #[test]
+fn a_mux_that_stands_still_holds_up_nobody_else_and_ends_with_the_supervisor() {
+    let home = home(&[]);
+    let supervisor = home.start();
+    let (_acme, mut globex) = (open(&home, "acme"), open(&home, "globex"));
+    let still = mux(&home, "acme");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(still.pid).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).expect("signalled");
+    assert_echoes(&mut globex);
+    let told = |tenant: &Value| tenant["problems"].to_string().contains("does not answer");
+    home.tenant_status("acme", told);
+    assert_echoes(&mut open(&home, "globex"));
+    supervisor.stop();
+}
+
+#[test]
 fn a_killed_keeper_is_answered_for_and_takes_its_server_with_it() {
     let home = home(&[("PUPPET_STUBBORN", "1")]);
     let supervisor = home.start();
