@@ -163,6 +163,8 @@ pub enum ToMux {
         session: SessionId,
         /// Why, for the person who sees it.
         reason: String,
+        /// The exit code for the shim (sysexits(3)).
+        code: u8,
     },
     /// Finish: no new calls, wait for those in flight, close every session with the reason, stop every
     /// child, exit.

@@ -93,6 +93,41 @@ fn every_other_descriptor_is_refused_by_name() {
 }
 
 #[test]
+fn a_question_is_answered_and_opens_nothing() {
+    let home = home();
+    home.tenant("asleep", &format!("status = \"suspended\"\n{}", documents_tenant()));
+    let supervisor = home.start();
+    let ask = |target: Value, with: &[Thing]| {
+        let asked = json!({"do": "ask", "target": target}).to_string();
+        let scratch = home.directory("scratch");
+        as_owner(|| {
+            let mut kept = Vec::new();
+            let with: Vec<_> = with.iter().map(|thing| thing.make(&scratch, &mut kept)).collect();
+            ask_door(&door(&home), asked.as_bytes(), &with).expect("an answer")
+        })
+    };
+    for known in ["acme", "acme/main", "asleep"] {
+        assert_eq!(ask(json!(known), &[])["is"], "known", "{known}");
+    }
+    let unknown = ask(json!("nosuch"), &[]);
+    assert_eq!((&unknown["is"], &unknown["elsewhere"]), (&json!("refused"), &json!(true)));
+    let nothing_named = ask(Value::Null, &[]);
+    assert_eq!(nothing_named["is"], "known", "{nothing_named}");
+    let bad = ask(json!("../acme"), &[]);
+    assert_eq!((&bad["is"], &bad["code"]), (&json!("refused"), &json!(64)), "{bad}");
+    use Thing::{Null, ReadEnd, Socket, WriteEnd};
+    for with in [&[Socket][..], &[ReadEnd, WriteEnd, Socket], &[Null]] {
+        let refused = ask(json!("acme"), with);
+        assert_eq!(refused["is"], "refused", "{with:?}: {refused}");
+        assert!(refused["message"].as_str().is_some_and(|text| text.contains("no descriptors")));
+    }
+    let status = home.status();
+    let in_use = |tenant: &Value| !tenant["mux_pid"].is_null();
+    assert!(!status["tenants"].as_array().expect("tenants").iter().any(in_use), "{status}");
+    supervisor.stop();
+}
+
+#[test]
 fn a_datagram_that_is_no_request_is_refused() {
     let home = home();
     let supervisor = home.start();

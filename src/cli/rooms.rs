@@ -15,7 +15,13 @@ use crate::{builtin, supervisor};
 
 /// Runs the supervisor until it is told to stop.
 pub(super) fn serve(options: supervisor::Options) -> anyhow::Result<()> {
-    supervisor::serve(options).context("cannot serve")
+    use supervisor::{GroundError, SupervisorError};
+    supervisor::serve(options).map_err(|error| match error {
+        SupervisorError::Ground(GroundError::Locked { .. }) => {
+            Failure::unavailable(format!("cannot serve: {error}")).into()
+        }
+        error => anyhow::Error::new(error).context("cannot serve"),
+    })
 }
 
 /// Opens a session through the door that `connect` uses. It fails at once where a session could wait.

@@ -210,8 +210,8 @@ impl Driver {
             ToMux::Restart { server } => {
                 self.with(|exchange, now| exchange.restart(server.as_ref(), now));
             }
-            ToMux::Close { session, reason } => {
-                let farewell = Farewell { reason, code: 69 };
+            ToMux::Close { session, reason, code } => {
+                let farewell = Farewell { reason, code };
                 self.with(|exchange, _| exchange.close_session(session, farewell));
             }
             ToMux::Drain { reason, code, within_ms } => {

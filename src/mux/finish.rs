@@ -26,7 +26,7 @@ impl Exchange {
         let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
         let start = server.map_or(0, |server| server.start_timeout_ms);
         // What it asked for may first have to wait for its server.
-        let linger = Duration::from_millis(self.plan.drain_ms + start);
+        let linger = Duration::from_millis(self.plan.drain_ms.saturating_add(start));
         self.timers.set(now + linger, Timer::Linger(id));
         self.close_if_done(id);
     }
@@ -171,6 +171,8 @@ impl Exchange {
     /// Lets a child finish what is in flight, then ends it; the next call starts it again.
     pub(super) fn restart(&mut self, server: Option<&ServerName>, now: Instant) {
         let drain = Duration::from_millis(self.plan.drain_ms);
+        // Its program may have been upgraded: what it spoke before is asked again.
+        self.known.retain(|name, _| server.is_some_and(|server| server != name));
         let which: Vec<_> = self
             .children
             .values()
@@ -264,6 +266,7 @@ impl Exchange {
         self.timers.clear_all(|timer| *timer == Timer::Drain);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }
         let children: Vec<_> =
@@ -273,6 +276,16 @@ impl Exchange {
         }
         // A child that was asked for and has not come will find nobody.
         self.children.retain(|_, child| child.alive);
+    }
+
+    /// What the drain did not wait for is answered all the same.
+    fn refuse_in_flight(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get(&id) else { return };
+        let open: Vec<_> = session.in_flight.keys().cloned().collect();
+        let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
+        for raw_id in open {
+            self.refuse(id, Some(&raw_id), &failure);
+        }
     }
 
     /// Whether there is neither session nor child.

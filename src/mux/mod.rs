@@ -52,6 +52,8 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), PostError> {
+    // It was started through a descriptor, whose number would be its name.
+    nix::sys::prctl::set_name(c"tenantd-mux").map_err(std::io::Error::from)?;
     sys::become_undumpable()?;
     nix::sys::prctl::set_no_new_privs().map_err(std::io::Error::from)?;
     let (birth, descriptors) = post::birth()?;

@@ -74,6 +74,8 @@ fn run(given: Given) -> io::Result<()> {
     if given.plan.wire != wire::VERSION {
         return Err(io::Error::other("the supervisor speaks another wire version; restart it"));
     }
+    // It was started through a descriptor, whose number would be its name.
+    nix::sys::prctl::set_name(c"tenantd-keeper")?;
     unistd::setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let watch = keeper::Watch::new()?;

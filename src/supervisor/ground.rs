@@ -38,8 +38,9 @@ pub enum GroundError {
         what: &'static str,
     },
     /// There is one supervisor already.
-    #[error("another supervisor{by} already works on {path} (use it, or stop it with tenantd stop)",
-        by = .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")))]
+    #[error("another supervisor{by} already works on {path} (use it, or stop it with tenantd stop{or})",
+        by = .pid.map_or_else(String::new, |pid| format!(" (pid {pid})")),
+        or = .pid.map_or_else(String::new, |pid| format!("; if its sockets are gone: kill {pid}")))]
     Locked {
         /// The state directory.
         path: PathBuf,

@@ -19,7 +19,7 @@ use super::{Options, logs, plan};
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
 use crate::names::TenantId;
-use crate::policy::reason::{UNAVAILABLE, one_line};
+use crate::policy::reason::{NO_PERMISSION, UNAVAILABLE, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
 use crate::sandbox::LAYERS_HELD;
@@ -151,7 +151,6 @@ impl House {
         }
         cell.phase = Phase::Ready;
         let waiting = std::mem::take(&mut cell.waiting);
-        self.pauses.remove(tenant);
         waiting.into_iter().for_each(|ask| self.open(ask));
     }
 
@@ -327,7 +326,8 @@ impl House {
                 cell.sessions.iter().filter(|(_, s)| lost(s)).map(|(id, _)| *id).collect();
             for session in closing {
                 let reason = "your grant for this tenant was taken back".to_owned();
-                cell.send(ToMux::Close { session, reason }, Vec::new());
+                let code = NO_PERMISSION;
+                cell.send(ToMux::Close { session, reason, code }, Vec::new());
             }
         }
     }

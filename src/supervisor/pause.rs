@@ -1,4 +1,5 @@
-//! The growing pause before a tenant whose mux died is given another one. Pure: time is an argument.
+//! The growing pause before a tenant whose mux keeps dying is given another one. One death is an accident
+//! and costs nobody a pause. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// The pause of one tenant.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
-    step: Duration,
+    /// Lives in a row that were not sound.
+    short: u32,
     until: Option<Instant>,
 }
 
@@ -18,8 +20,10 @@ impl Pause {
     /// A mux that was born at `born` has died.
     pub(super) fn died(&mut self, born: Instant, now: Instant) {
         let sound = now.saturating_duration_since(born) >= SOUND;
-        self.step = if sound { FIRST } else { (self.step * 2).clamp(FIRST, LONGEST) };
-        self.until = Some(now + self.step);
+        self.short = if sound { 0 } else { self.short.saturating_add(1) };
+        // The shift is bounded well below the bits that there are; LONGEST is reached before.
+        let doubled = |again: u32| FIRST.saturating_mul(1 << again.min(16)).min(LONGEST);
+        self.until = self.short.checked_sub(2).map(|again| now + doubled(again));
     }
 
     /// How long it still lasts.
@@ -37,6 +41,8 @@ mod tests {
         let (mut pause, start) = (Pause::default(), Instant::now());
         assert_eq!(pause.left(start), None);
         pause.died(start, start);
+        assert_eq!(pause.left(start), None, "once is an accident");
+        pause.died(start, start);
         assert_eq!(pause.left(start), Some(FIRST));
         pause.died(start, start);
         assert_eq!(pause.left(start), Some(FIRST * 2));
@@ -44,6 +50,6 @@ mod tests {
         assert_eq!(pause.left(start), Some(LONGEST));
         assert_eq!(pause.left(start + LONGEST), None);
         pause.died(start, start + SOUND);
-        assert_eq!(pause.left(start + SOUND), Some(FIRST));
+        assert_eq!(pause.left(start + SOUND), None);
     }
 }

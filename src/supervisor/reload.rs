@@ -13,8 +13,8 @@ use crate::config::load::{Loaded, load};
 use crate::control::ReloadReply;
 use crate::names::TenantId;
 use crate::policy::reason::UNAVAILABLE;
+use crate::post;
 use crate::registry::ChangeKind;
-use crate::sys;
 use crate::wire::ToMux;
 
 /// Who waits for a reading. Each waiting question is a control connection, which are counted.
@@ -102,8 +102,7 @@ impl House {
         let plan = plan::of(&new, self.settings(), self.owner.0);
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         cell.tenant = new;
-        let made = serde_json::to_vec(&plan).map_err(std::io::Error::other);
-        match made.and_then(|bytes| sys::sealed_memfd("plan", &bytes)) {
+        match post::seal(&plan) {
             Ok(memfd) => cell.send(ToMux::Configure, vec![memfd]),
             Err(error) => {
                 tracing::error!(%tenant, "the new configuration cannot be passed on: {error}")

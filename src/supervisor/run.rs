@@ -18,7 +18,7 @@ use super::parting::Parting;
 use super::reload::Reloading;
 use super::spawn::Binary;
 use super::watch::Watch;
-use super::{Options, SupervisorError, cannot, fallback, log, notify, stop};
+use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
 use crate::config::load::load;
 use crate::registry::Registry;
@@ -217,7 +217,7 @@ async fn turn(
             _ = signals.terminate.recv() => house.stop("SIGTERM", None),
             _ = signals.interrupt.recv() => house.stop("SIGINT", None),
             _ = signals.hangup.recv() => house.reload(None),
-            _ = signals.child.recv() => stop::reap(),
+            _ = signals.child.recv() => house.bury(),
             () = tokio::time::sleep_until(next.into()) => {}
         }
         rounds.look(house, Instant::now());

@@ -5,6 +5,8 @@
 //! Called on the loop's thread alone: it lives as long as the process, and it is the one that reaps, so
 //! a pid cannot be taken by another process before its pidfd is held.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -18,9 +20,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::sys;
 use crate::wire::Birth;
 
-/// Our own binary, as it was at our start.
+/// Our own binary, as it was at our start, and the processes that are known to come from it.
 #[derive(Debug)]
-pub(super) struct Binary(OwnedFd);
+pub(super) struct Binary {
+    program: OwnedFd,
+    /// What was our child before we started anything, and what we started since.
+    known: RefCell<BTreeSet<i32>>,
+}
 
 /// A process that was just started.
 #[derive(Debug)]
@@ -33,7 +39,19 @@ impl Binary {
     /// Opens it (O_PATH).
     pub(super) fn open() -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open("/proc/self/exe", flags, Mode::empty())?))
+        let program = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+        let known = crate::sandbox::children().into_iter().map(nix::unistd::Pid::as_raw).collect();
+        Ok(Self { program, known: RefCell::new(known) })
+    }
+
+    /// Whether this child of ours was started by us: others are orphans of what we started.
+    pub(super) fn knows(&self, pid: i32) -> bool {
+        self.known.borrow().contains(&pid)
+    }
+
+    /// A child was buried: its number may come to mean another process.
+    pub(super) fn forget(&self, pid: i32) {
+        self.known.borrow_mut().remove(&pid);
     }
 
     /// Starts a role. What it writes to stderr before it has anything better goes to `log`.
@@ -48,7 +66,7 @@ impl Binary {
             Birth::Mux => "--role=mux",
             Birth::Stage => "--role=stage",
         };
-        let child = Command::new(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+        let child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
             .arg0("tenantd")
             .arg(role)
             .env_clear()
@@ -59,6 +77,7 @@ impl Binary {
             .stderr(Stdio::from(log.try_clone()?))
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        self.known.borrow_mut().insert(pid);
         let known = Pid::from_raw(pid).ok_or_else(|| io::Error::other("pid 0"))?;
         let pidfd = pidfd_open(known, PidfdFlags::empty())?;
         let bytes = serde_json::to_vec(birth)?;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use super::house::House;
 use super::message::Reply;
@@ -85,12 +86,25 @@ impl House {
     }
 }
 
+impl House {
+    /// Buries every child that has ended, and kills the orphans that came to us by that: what a server
+    /// left behind when its keeper was killed. A keeper that ends by itself leaves none.
+    pub(super) fn bury(&mut self) {
+        reap(|pid| self.binary.forget(pid.as_raw()));
+        for child in children().into_iter().filter(|child| !self.binary.knows(child.as_raw())) {
+            tracing::warn!(pid = child.as_raw(), "a process without its keeper is killed");
+            let _ = kill(child, Signal::SIGKILL);
+        }
+    }
+}
+
 /// Buries every child that has ended. Who it was is known by its pidfd.
-pub(super) fn reap() {
+fn reap(mut buried: impl FnMut(Pid)) {
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             return;
         }
+        status.pid().into_iter().for_each(&mut buried);
     }
 }
 
@@ -98,7 +112,7 @@ pub(super) fn reap() {
 fn kill_descendants(within: Duration) -> usize {
     let until = Instant::now() + within;
     loop {
-        reap();
+        reap(|_| ());
         if waitpid(None, Some(WaitPidFlag::WNOHANG)) == Err(Errno::ECHILD) {
             return 0;
         }

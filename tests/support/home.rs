@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use rustix::thread::{Gid, Uid};
+use serde_json::Value;
 
 use super::processes::{Held, descendants, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
@@ -56,18 +57,38 @@ pub(crate) fn as_owner<T: Send>(deed: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Gives a file to who runs the supervisor.
+pub(crate) fn own(path: &Path) {
+    if let Some(user) = test_user() {
+        let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+        std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
+    }
+}
+
 /// A directory for everything, with the configuration that a test writes.
 pub(crate) struct Home {
     root: tempfile::TempDir,
+    /// Whether it is root's: a system supervisor believes no other configuration.
+    system: bool,
 }
 
 impl Home {
     /// An empty home, 0700, owned by who will run the supervisor. Directly below /tmp, because a
     /// socket's path has 107 bytes at most.
     pub(crate) fn new() -> Self {
+        Self::of(false, 0o700)
+    }
+
+    /// As [`Home::new`], for a supervisor in system mode: root's, and others may pass through it to the
+    /// sockets, as they can in a real system.
+    pub(crate) fn system() -> Self {
+        Self::of(true, 0o711)
+    }
+
+    fn of(system: bool, mode: u32) -> Self {
         let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
-        let home = Self { root };
-        fs::set_permissions(home.path(), Permissions::from_mode(0o700)).expect("chmod");
+        let home = Self { root, system };
+        fs::set_permissions(home.path(), Permissions::from_mode(mode)).expect("chmod");
         home.own(home.path());
         home.directory("config/tenants.d");
         home
@@ -118,9 +139,8 @@ impl Home {
     }
 
     fn own(&self, path: &Path) {
-        if let Some(user) = test_user() {
-            let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-            std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("chown");
+        if !self.system {
+            own(path);
         }
     }
 
@@ -137,6 +157,28 @@ impl Home {
         self.command(arguments).stdin(Stdio::null()).output().expect("started")
     }
 
+    /// What `tenantd status --json` says.
+    pub(crate) fn status(&self) -> Value {
+        let output = self.run(&["status", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// The part of the status that is about one tenant, as soon as it is as wanted. Each look is a whole
+    /// process, so that looking again and again is no busy loop.
+    pub(crate) fn tenant_status(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let mut status = self.status();
+            let tenants = status["tenants"].as_array_mut().expect("tenants");
+            let found = tenants.iter_mut().find(|tenant| tenant["id"] == id).map(Value::take);
+            match found {
+                Some(tenant) if wanted(&tenant) => return tenant,
+                _ => assert!(Instant::now() < deadline, "{id} never came to be so: {status}"),
+            }
+        }
+    }
+
     /// Opens a session through `tenantd connect`.
     pub(crate) fn connect(&self, target: &str) -> Session {
         Session::spawn(self.command(&["connect", target]))
@@ -149,14 +191,27 @@ impl Home {
 
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
+        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
+        command.args(arguments);
+        self.launch(command)
+    }
+
+    /// Starts a supervisor in system mode, as who runs the test: root.
+    pub(crate) fn start_system(&self) -> Supervisor<'_> {
+        let mut command = Command::new(tenantd());
+        command.args(["serve", "--system", "--insecure-unenforced"]);
+        command.env("TENANTD_HOME", self.path()).current_dir("/");
+        self.launch(command)
+    }
+
+    fn launch(&self, mut command: Command) -> Supervisor<'_> {
         let path = self.path().join("notify");
         let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
         self.own(&path);
         let log = self.file("serve.log", "");
         let stderr = fs::File::options().append(true).open(&log).expect("a log");
-        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
-        command.args(arguments).env("NOTIFY_SOCKET", &path);
+        command.env("NOTIFY_SOCKET", &path);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
         let mut supervisor =
             Supervisor { home: self, child: child.expect("started"), notify, stopped: false };

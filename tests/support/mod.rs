@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
-pub(crate) use home::{Home, Supervisor, as_owner, as_test_user};
+pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own};
 pub(crate) use packages::Packages;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
