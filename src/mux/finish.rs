@@ -103,11 +103,12 @@ impl Exchange {
             }
             slot.lifecycle.on(Event::Died { permanent }, now);
         }
-        let failure = Failure::new(
-            Code::Unavailable,
-            "server-died",
-            format!("the server of {}/{} is gone: {why}", self.plan.tenant, key.server),
-        );
+        let (reason, what) = match child.shake {
+            Shake::Done => ("server-died", "is gone"),
+            _ => ("not-started", "did not start"),
+        };
+        let message = format!("the server of {}/{} {what}: {why}", self.plan.tenant, key.server);
+        let failure = Failure::new(Code::Unavailable, reason, message);
         for (_, pending) in child.pending.drain() {
             if let Owner::Session { session, raw_id } = pending.owner {
                 self.orphan(session, &raw_id, pending.cancelled, &failure);
