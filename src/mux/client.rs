@@ -12,7 +12,7 @@ use super::cross;
 use super::dress::{bad, bad_id, dress, needs_params, too_large};
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
-use super::session::Greeting;
+use super::session::{Greeting, IN_FLIGHT};
 use super::start::Readiness;
 use crate::mcp::envelope::{
     Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
@@ -132,6 +132,15 @@ impl Exchange {
     /// Notes the session's era and what its client says of itself; refuses what has no place.
     fn place(&mut self, id: SessionId, request: &Request<'_>) -> Option<Failure> {
         let session = self.sessions.get_mut(&id)?;
+        if session.in_flight.len() >= IN_FLIGHT {
+            return Some(Failure::new(
+                Code::TooMany,
+                "in-flight",
+                format!(
+                    "{IN_FLIGHT} requests of this session are in flight already (wait for one)"
+                ),
+            ));
+        }
         if session.in_flight.contains_key(request.raw_id()) {
             return Some(Failure::new(
                 Code::Duplicate,

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,6 +25,10 @@ const WAITING_LINES: usize = 256;
 
 /// How many requests of its server a client may leave open.
 const ASKS: usize = 1024;
+
+/// How many requests of one session may be in flight: what bounds its memory here, and what ids chosen to
+/// collide can cost.
+pub(super) const IN_FLIGHT: usize = 4096;
 
 /// Which child a session uses: the key that sessions sharing one have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +79,7 @@ pub(super) struct Session {
     pub(super) client: Option<String>,
     pub(super) capabilities: BTreeSet<SharedCapability>,
     /// Raw id to the id that the child got.
-    pub(super) in_flight: HashMap<Raw, u64>,
+    pub(super) in_flight: FxHashMap<Raw, u64>,
     /// Lines that wait until the server is ready.
     pub(super) waiting: VecDeque<Box<[u8]>>,
     waiting_bytes: usize,
@@ -117,7 +122,7 @@ impl Session {
             hello: None,
             client: None,
             capabilities: BTreeSet::new(),
-            in_flight: HashMap::new(),
+            in_flight: FxHashMap::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             replaying: false,

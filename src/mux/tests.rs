@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
+use super::session::IN_FLIGHT;
 use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::mcp::line::Line;
 use crate::names::{ServerName, SessionId, TenantId};
@@ -550,6 +551,21 @@ fn a_client_whose_input_ended_still_gets_its_answers() {
     desk.server(child, &json!({"jsonrpc":"2.0","id":ours,"result":{}}).to_string());
     assert_eq!(desk.client_heard(a)[0]["id"], 1);
     assert!(desk.acts().iter().any(|act| matches!(act, Act::CloseSession { .. })));
+}
+
+#[test]
+fn requests_in_flight_are_bounded_and_an_answer_makes_room() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    for id in 0..=IN_FLIGHT {
+        desk.client(a, &call(&id.to_string(), None));
+    }
+    assert_eq!(desk.client_heard(a)[0]["error"]["code"], 429);
+    let calls = desk.server_heard(child);
+    assert_eq!(calls.len(), IN_FLIGHT);
+    desk.server(child, &json!({"jsonrpc":"2.0","id":calls[0]["id"],"result":{}}).to_string());
+    desk.client(a, &call("\"next\"", None));
+    assert_eq!(desk.server_heard(child).len(), 1);
 }
 
 #[test]
