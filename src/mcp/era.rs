@@ -98,6 +98,11 @@ pub fn notification(method: &str, params: Option<&Value>) -> Vec<u8> {
     line.to_string().into_bytes()
 }
 
+/// The answer to a request, its id and result as raw JSON.
+pub fn result(raw_id: &[u8], result: &[u8]) -> Vec<u8> {
+    [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":"#, result, b"}"].concat()
+}
+
 /// The log levels of MCP (RFC 5424), most verbose first.
 const LEVELS: [&str; 8] =
     ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];

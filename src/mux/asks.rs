@@ -15,7 +15,7 @@ use super::outbox::{ChildId, End};
 use super::session::{Ask, Session};
 use crate::config::tenant::SharedCapability;
 use crate::mcp::envelope::{Envelope, Meta, Params, members, text};
-use crate::mcp::era::{Era, level_rank};
+use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
 use crate::names::SessionId;
@@ -34,8 +34,7 @@ impl Exchange {
     ) {
         let raw_id = id.get().as_bytes();
         if method == "ping" {
-            let answer = [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":{}}"#].concat();
-            return self.answer_child(child, &answer);
+            return self.answer_child(child, &era::result(raw_id, b"{}"));
         }
         let Ok((params, meta)) = look_inside(envelope.params) else {
             let failure = Failure::new(Code::Malformed, "malformed", "params is no object");

@@ -17,7 +17,7 @@ use super::start::Readiness;
 use crate::mcp::envelope::{
     Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
 };
-use crate::mcp::era::Era;
+use crate::mcp::era::{self, Era};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
 use crate::mcp::splice::Splice;
@@ -123,8 +123,7 @@ impl Exchange {
             return self.refuse(session, Some(raw_id), &failure);
         }
         if method == "ping" && !request.is_modern() {
-            let answer = [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":{}}"#].concat();
-            return self.send(session, |out| out.extend_from_slice(&answer));
+            return self.answer_empty(session, raw_id);
         }
         self.pass_or_wait(session, &request, now);
     }
@@ -218,7 +217,7 @@ impl Exchange {
 
     /// An empty result.
     pub(super) fn answer_empty(&mut self, session: SessionId, raw_id: &[u8]) {
-        let answer = [br#"{"jsonrpc":"2.0","id":"#, raw_id, br#","result":{}}"#].concat();
+        let answer = era::result(raw_id, b"{}");
         self.send(session, |out| out.extend_from_slice(&answer));
     }
 
@@ -359,9 +358,7 @@ impl Exchange {
         let Some(from) = self.children.get(&child) else { return };
         let Some(result) = cross::initialize_result(to, from) else { return };
         to.greeting = Greeting::Done;
-        let answer =
-            [br#"{"jsonrpc":"2.0","id":"#, id.get().as_bytes(), br#","result":"#, &result, b"}"]
-                .concat();
+        let answer = era::result(id.get().as_bytes(), &result);
         self.send(session, |out| out.extend_from_slice(&answer));
         self.close_if_done(session);
     }

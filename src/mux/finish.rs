@@ -152,13 +152,7 @@ impl Exchange {
     }
 
     fn retry_or_fail(&mut self, key: &SlotKey, failure: &Failure, now: Instant) {
-        let waiter = self.slots.get(key).and_then(|slot| {
-            let waits = |id: &&SessionId| {
-                self.sessions.get(*id).is_some_and(|session| !session.waiting.is_empty())
-            };
-            slot.sessions.iter().find(waits).copied()
-        });
-        let Some(waiter) = waiter else { return };
+        let Some(waiter) = self.waiter(key) else { return };
         // A start that failed is an answer; a server that was stopped on purpose starts again.
         let stopped = self.slots.get(key).is_some_and(|s| s.lifecycle.phase() == Phase::Idle);
         if !stopped {

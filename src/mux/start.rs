@@ -137,17 +137,22 @@ impl Exchange {
             && self.server_plan(&key.server).is_some_and(|server| server.always)
     }
 
+    /// Somebody who waits for a slot's server.
+    pub(super) fn waiter(&self, key: &SlotKey) -> Option<SessionId> {
+        let waits = |id: &&SessionId| {
+            self.sessions.get(*id).is_some_and(|session| !session.waiting.is_empty())
+        };
+        self.slots.get(key)?.sessions.iter().find(waits).copied()
+    }
+
     /// A pause is over.
     pub(super) fn retry(&mut self, key: &SlotKey, now: Instant) {
         if self.is_always(key) {
             return self.keep_running(key, now);
         }
-        let waits = self.slots.get(key).is_some_and(|slot| {
-            slot.sessions
-                .iter()
-                .any(|id| self.sessions.get(id).is_some_and(|s| !s.waiting.is_empty()))
-        });
-        if waits && let Readiness::Refuse(failure) = self.want_slot(key, now) {
+        if self.waiter(key).is_some()
+            && let Readiness::Refuse(failure) = self.want_slot(key, now)
+        {
             self.fail_waiting(key, &failure);
         }
     }

@@ -76,21 +76,16 @@ fn by_user_manager() -> Option<()> {
 }
 
 fn wait_for<T>(connect: impl Fn() -> Option<T>, mut failed: impl FnMut() -> bool) -> Option<T> {
-    let until = Instant::now() + PATIENCE;
+    let mut until = Instant::now() + PATIENCE;
+    let mut has_failed = false;
     loop {
         if let Some(found) = connect() {
             return Some(found);
         }
         // The one that lost the race for the lock has failed as well; then another one listens soon.
-        if failed() {
-            let until = Instant::now() + Duration::from_secs(1);
-            while Instant::now() < until {
-                if let Some(found) = connect() {
-                    return Some(found);
-                }
-                std::thread::sleep(LOOK);
-            }
-            return None;
+        if !has_failed && failed() {
+            has_failed = true;
+            until = Instant::now() + Duration::from_secs(1);
         }
         if Instant::now() > until {
             return None;
