@@ -106,6 +106,10 @@ pub(super) struct Child {
     /// Elicitations that a client was asked for, by id.
     pub(super) elicitations: HashMap<String, SessionId>,
     pub(super) started: Instant,
+    /// Its keeper's.
+    pub(super) pid: Option<i32>,
+    /// The fingerprint of its program.
+    pub(super) program: String,
     /// It runs: there are descriptors.
     pub(super) alive: bool,
     pub(super) stopping: bool,
@@ -128,6 +132,8 @@ impl Child {
             tasks_by_age: VecDeque::new(),
             elicitations: HashMap::new(),
             started: now,
+            pid: None,
+            program: String::new(),
             alive: false,
             stopping: false,
         }
@@ -210,6 +216,8 @@ pub(super) struct Slot {
     pub(super) starts: u64,
     /// How the last child ended.
     pub(super) last: Option<String>,
+    /// The last lines that its children wrote to stderr.
+    pub(super) stderr: VecDeque<String>,
     /// A permanent failure: trying again needs a change.
     pub(super) broken: bool,
 }

@@ -28,7 +28,7 @@ pub(super) struct ChildWire {
     /// With its writer task, which would keep it open.
     stdin: Option<(Rc<Output>, Tasks)>,
     lifeline: Rc<AsyncFd<OwnedFd>>,
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Rc<OwnedFd>,
     stopping: Cell<bool>,
     _tasks: Tasks,
 }
@@ -51,6 +51,8 @@ impl Driver {
     pub(super) fn adopt_child(
         self: &Rc<Self>,
         id: ChildId,
+        pid: i32,
+        program: String,
         [stdin, stdout, stderr, lifeline, pidfd]: [OwnedFd; 5],
     ) -> io::Result<()> {
         let Some(server) =
@@ -75,12 +77,12 @@ impl Driver {
         let wire = ChildWire {
             stdin: Some((stdin, writer)),
             lifeline,
-            pidfd,
+            pidfd: Rc::new(pidfd),
             stopping: Cell::new(false),
             _tasks: tasks,
         };
         self.children.borrow_mut().insert(id, wire);
-        self.with(|exchange, now| exchange.child_started(id, now));
+        self.with(|exchange, now| exchange.child_started(id, pid, program, now));
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Driver {
 
     /// Sends to the supervisor, if there is one.
     pub(super) fn tell(&self, message: &FromMux) -> bool {
-        self.link.borrow().as_ref().is_some_and(|link| link.send(message, &[]))
+        self.link.borrow().as_ref().is_some_and(|link| link.send(message, Vec::new()))
     }
 
     pub(super) fn write_log(&self, server: &ServerName, text: &[u8]) {

@@ -60,7 +60,7 @@ fn run() -> Result<(), PostError> {
     if birth != Birth::Mux {
         return Err(PostError::Descriptors(descriptors.len()));
     }
-    let [plan, listener, log] = post::exactly(descriptors)?;
+    let [plan, listener, log, _memory] = post::exactly(descriptors)?;
     let plan: MuxPlan = post::unseal(plan)?;
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));

@@ -158,9 +158,11 @@ impl Exchange {
     }
 
     /// The supervisor started the child: its descriptors are there.
-    pub(super) fn child_started(&mut self, id: ChildId, now: Instant) {
+    pub(super) fn child_started(&mut self, id: ChildId, pid: i32, program: String, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.alive = true;
+        child.pid = Some(pid);
+        child.program = program;
         if child.stopping {
             return self.end_child(id);
         }

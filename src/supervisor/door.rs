@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::hand::Hand;
-use super::message::{Admission, Handle, OpenAsk, Pass};
+use super::message::{Admission, Handle, OpenAsk, Pass, Wish};
 use super::parting::Parting;
 use crate::auth::{AuthError, Directory, Nobodies, Principal, identify};
 use crate::names::Target;
@@ -47,9 +47,9 @@ impl Attendant {
         let (request, descriptors) = receive(connection)?;
         let principal = self.who(connection)?;
         match request {
-            Request::Open { target, strict: _ } => {
+            Request::Open { target, strict } => {
                 let hand = Hand::check(descriptors).map_err(|error| bad(&error.to_string()))?;
-                match self.ask(principal, parse(target.as_deref())?, false)? {
+                match self.ask(principal, parse(target.as_deref())?, Wish::Session { strict })? {
                     Some(pass) => self.pass(pass, &hand),
                     None => Ok(Answer::Known),
                 }
@@ -58,7 +58,7 @@ impl Attendant {
                 Err(bad("a question needs no descriptors"))
             }
             Request::Ask { target } => {
-                self.ask(principal, parse(target.as_deref())?, true).map(|_| Answer::Known)
+                self.ask(principal, parse(target.as_deref())?, Wish::Known).map(|_| Answer::Known)
             }
         }
     }
@@ -81,13 +81,13 @@ impl Attendant {
         &self,
         principal: Principal,
         target: Target,
-        question: bool,
+        wish: Wish,
     ) -> Result<Option<Pass>, Refusal> {
         let (reply, verdict) = std::sync::mpsc::sync_channel(1);
         let ids = self.directory.ids();
         let deadline = Instant::now() + VERDICT;
         self.house
-            .open(OpenAsk { principal, ids, target, question, deadline, reply })
+            .open(OpenAsk { principal, ids, target, wish, deadline, reply })
             .map_err(|_| leaving())?;
         match verdict.recv_timeout(VERDICT) {
             Ok(Admission::Pass(pass)) => Ok(Some(*pass)),

@@ -20,6 +20,7 @@ mod house;
 mod listen;
 mod log;
 mod logs;
+mod memory;
 mod message;
 mod notify;
 mod open;

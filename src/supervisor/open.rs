@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::cell::{Phase, Session};
 use super::house::{House, unix_now};
-use super::message::{Admission, OpenAsk, Pass, Returned, Slip};
+use super::message::{Admission, OpenAsk, Pass, Returned, Slip, Wish};
 use crate::auth::Principal;
 use crate::config::tenant::Tenant;
 use crate::names::{SessionId, Target, TenantId};
@@ -23,10 +23,10 @@ impl House {
             return;
         }
         let (tenant, terms) = match self.decide(&ask) {
-            Ok(_) if ask.question => return answer(&ask, Admission::Known),
+            Ok(_) if ask.wish == Wish::Known => return answer(&ask, Admission::Known),
             Ok(decided) => decided,
             // Whatever else stands in the way, the tenant is known to who asks.
-            Err(refusal) if ask.question && !refusal.elsewhere => {
+            Err(refusal) if ask.wish == Wish::Known && !refusal.elsewhere => {
                 return answer(&ask, Admission::Known);
             }
             Err(refusal) => return refuse(&ask, refusal),
@@ -134,6 +134,8 @@ impl House {
         let principal = Principal { pidfd: None, ..ask.principal.clone() };
         let holder = Holder {
             uid: principal.uid,
+            gid: principal.gid,
+            groups: principal.groups.clone(),
             user: principal.user.clone(),
             permissions: terms.permissions,
         };
@@ -146,7 +148,12 @@ impl House {
         let returned = Returned { tenant: tenant.clone(), cell: cell.number, session, sent: false };
         let pass = Pass {
             line: cell.line.clone(),
-            open: ToMux::Open { session, server: terms.server.clone(), holder },
+            open: ToMux::Open {
+                session,
+                server: terms.server.clone(),
+                holder,
+                strict: ask.wish == (Wish::Session { strict: true }),
+            },
             tenant: tenant.clone(),
             server: terms.server,
             session,

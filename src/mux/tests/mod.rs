@@ -28,6 +28,7 @@ pub(super) fn plan(share: Share) -> MuxPlan {
         wire: wire::VERSION,
         tenant: TenantId::parse("acme").expect("a name"),
         name: "Acme".to_owned(),
+        start_digest: String::new(),
         digest: String::new(),
         servers: vec![ServerPlan {
             name: ServerName::main(),
@@ -38,6 +39,7 @@ pub(super) fn plan(share: Share) -> MuxPlan {
             request_timeout_ms: Limit::At(600_000),
             start_timeout_ms: 9_000,
             shared_capabilities: vec![SharedCapability::Sampling],
+            held: None,
         }],
         features: BTreeMap::new(),
         message_size: Limit::At(4096),
@@ -59,7 +61,13 @@ impl Desk {
     }
 
     pub(super) fn open(&mut self, id: u64, uid: u32) -> SessionId {
-        let holder = Holder { uid, user: format!("u{uid}"), permissions: Vec::new() };
+        let holder = Holder {
+            uid,
+            gid: uid,
+            groups: Vec::new(),
+            user: format!("u{uid}"),
+            permissions: Vec::new(),
+        };
         self.exchange.open(SessionId(id), ServerName::main(), holder, self.now);
         SessionId(id)
     }
@@ -102,7 +110,7 @@ impl Desk {
     pub(super) fn start(&mut self) -> ChildId {
         self.acts();
         let child = self.asked.pop().expect("a child was asked for");
-        self.exchange.child_started(child, self.now);
+        self.exchange.child_started(child, 1, String::new(), self.now);
         child
     }
 

@@ -112,9 +112,15 @@ fn agree(mut inbox: mpsc::Receiver<Message>, line: OwnedFd) -> mpsc::Receiver<Re
     std::thread::spawn(move || {
         let Some(Message::Open(ask)) = inbox.blocking_recv() else { panic!("nobody asked") };
         let server = ServerName::main();
-        let holder = Holder { uid: 1, user: "u".into(), permissions: Vec::new() };
+        let holder = Holder {
+            uid: 1,
+            gid: 1,
+            groups: Vec::new(),
+            user: "u".into(),
+            permissions: Vec::new(),
+        };
         let Returned { tenant, session, .. } = returned();
-        let open = ToMux::Open { session, server: server.clone(), holder };
+        let open = ToMux::Open { session, server: server.clone(), holder, strict: false };
         let slip = Slip { back, returned: returned() };
         let line = Arc::new(line);
         let pass = Pass { line, open, tenant, server, session, slip };
