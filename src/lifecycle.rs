@@ -87,7 +87,8 @@ pub enum Event {
     Unattended,
     /// The child shall end.
     Stop,
-    /// The configuration changed, or a person asks for a new try: what was wrong may be cured.
+    /// The configuration changed, or a person asks for a new try: what was wrong may be cured, and deaths
+    /// are counted anew.
     Changed,
 }
 
@@ -152,8 +153,11 @@ impl Lifecycle {
             (Phase::Asked | Phase::Shaking | Phase::Running { .. }, Event::Died { permanent }) => {
                 self.pause(permanent, now);
             }
-            (Phase::Paused { .. }, Event::Changed) => {
-                (self.phase, self.deaths) = (Phase::Idle, 0);
+            (phase, Event::Changed) => {
+                self.deaths = 0;
+                if matches!(phase, Phase::Paused { .. }) {
+                    self.phase = Phase::Idle;
+                }
             }
             _ => {}
         }
