@@ -66,6 +66,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         slips,
         cells: BTreeMap::new(),
         pauses: BTreeMap::new(),
+        patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
         next_ticket: 0,
@@ -179,6 +180,7 @@ impl Rounds {
         house.cells.values_mut().for_each(|cell| cell.kill_if_overdue(now));
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
+            house.ask_again();
         }
         if now >= self.round && house.stopping.is_none() {
             self.round = now + ROUND;
