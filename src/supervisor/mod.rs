@@ -14,6 +14,7 @@ mod cell;
 mod child;
 mod door;
 mod doors;
+mod doorway;
 mod ground;
 mod hand;
 mod house;

@@ -12,12 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use super::manager;
 use crate::paths::{HOME_VARIABLE, Layout, RUNTIME_VARIABLE};
+use crate::sys;
 
 /// How long a supervisor may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long between two looks at its socket.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
+/// Where programs are looked for, whatever the client's environment says.
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// What earlier starts may have left in the log of starts, bytes: it is begun anew above that.
+const LOG_MAX: u64 = 64 * 1024;
 /// The hidden role of the launcher.
 const ROLE: &str = "--role=launch";
 
@@ -29,8 +35,8 @@ pub(super) fn user_supervisor<T>(
     layout: &Layout,
     connect: impl Fn() -> Option<T>,
 ) -> Result<T, String> {
-    let started = if overridden() { None } else { by_user_manager() };
-    if started.is_some()
+    if !overridden()
+        && manager::start_supervisor()
         && let Some(found) = wait_for(&connect, || false)
     {
         return Ok(found);
@@ -52,27 +58,6 @@ fn overridden() -> bool {
     [HOME_VARIABLE, RUNTIME_VARIABLE]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-fn by_user_manager() -> Option<()> {
-    let run = PathBuf::from(format!("/run/user/{}", nix::unistd::getuid()));
-    if !run.join("systemd/private").exists() {
-        return None;
-    }
-    let manager = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("XDG_RUNTIME_DIR", &run);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.status().is_ok_and(|status| status.success()).then_some(())
-    };
-    manager("systemctl", &["--user", "start", "tenantd.socket"]).or_else(|| {
-        let own = std::env::current_exe().ok()?;
-        let own = own.to_str()?;
-        let unit =
-            ["--user", "--quiet", "--collect", "--unit=tenantd-user", own, "serve", "--user"];
-        manager("systemd-run", &unit)
-    })
 }
 
 fn wait_for<T>(connect: impl Fn() -> Option<T>, mut failed: impl FnMut() -> bool) -> Option<T> {
@@ -101,6 +86,9 @@ fn start_log(layout: &Layout) -> io::Result<PathBuf> {
 
 fn spawn_launcher(log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    if log.metadata()?.len() > LOG_MAX {
+        log.set_len(0)?;
+    }
     clean(Command::new(std::env::current_exe()?).arg(ROLE))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -110,7 +98,7 @@ fn spawn_launcher(log: &Path) -> io::Result<Child> {
 
 /// Nothing of the client's environment but the two overrides.
 fn clean(command: &mut Command) -> &mut Command {
-    command.env_clear().current_dir("/").env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env_clear().current_dir("/").env("PATH", PATH);
     for name in [HOME_VARIABLE, RUNTIME_VARIABLE] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -135,6 +123,10 @@ fn did_not_start(log: &Path) -> String {
 pub fn main() -> ExitCode {
     // A launcher that leads its group already is in a session of its own.
     let _ = nix::unistd::setsid();
+    // What a client leaks to its servers would stay open for as long as the supervisor lives.
+    if sys::close_from(3).is_err() {
+        return ExitCode::FAILURE;
+    }
     let Ok(own) = std::env::current_exe() else { return ExitCode::FAILURE };
     let supervisor = clean(Command::new(own).args(["serve", "--user"]))
         .stdin(Stdio::null())
