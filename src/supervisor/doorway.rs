@@ -57,7 +57,7 @@ impl Doorway {
     }
 
     /// Closes the doors of a house that stops; looks for their files. What others have put in their place
-    /// is left alone, and then this supervisor serves no longer than something runs here.
+    /// is left alone, and then this supervisor lives no longer than its last session.
     pub(super) fn look(&mut self, house: &mut House, now: Instant) {
         if house.stopping.is_some() {
             self.open = None;
@@ -69,7 +69,7 @@ impl Doorway {
         let layout = house.options.layout.now();
         match self.open.as_ref().map(|open| open.files.presence(&layout)) {
             None | Some(Presence::There) => {}
-            Some(Presence::Taken) if house.cells.is_empty() => {
+            Some(Presence::Taken) if house.cells.values().all(|cell| cell.sessions.is_empty()) => {
                 house.stop("others listen in its place", None);
                 self.open = None;
             }

@@ -102,7 +102,7 @@ fn a_client_in_an_unmapped_user_namespace_is_refused() {
         let (message, code) = refused(contained(&person, &unmapped, environment));
         assert!(message.contains("overflow uid"), "{message}");
         assert!(message.contains("map your uid"), "{message}");
-        assert_eq!(code, Some(69), "{message}");
+        assert_eq!(code, Some(77), "{message}");
     }
     crate::assert_echoes(&mut session);
     assert_eq!(person.supervisors().len(), 1);

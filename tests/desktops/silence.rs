@@ -9,6 +9,8 @@ use rustix::net::{
 };
 
 use crate::refused;
+use serde_json::json;
+
 use crate::support::{Home, as_owner, documents_tenant, own};
 
 fn listener(path: &Path) -> OwnedFd {
@@ -28,12 +30,18 @@ fn a_supervisor_that_does_not_answer_is_named_with_a_way_out() {
     home.directory("state");
     home.file("state/lock", "4242\n");
     let path = run.join("session.sock");
-    let _silent = as_owner(|| listener(&path));
+    let silent = as_owner(|| listener(&path));
     own(&path);
     let since = Instant::now();
-    let (message, code) = refused(home.connect("acme"));
+    let mut session = home.connect("acme");
+    let error = session.initialize(json!({}))["error"].take();
     assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
-    assert_eq!(code, Some(69), "{message}");
+    session.hang_up();
+    // What was sent to it is kept open by its queue, stdout too.
+    drop(silent);
+    assert_eq!(session.wait().code(), Some(69));
+    let message = error["message"].as_str().expect("a refusal");
+    assert!(message.len() < 300, "{message}");
     let log = home.path().join("log");
     let path = path.display().to_string();
     let log = log.display().to_string();
@@ -43,24 +51,45 @@ fn a_supervisor_that_does_not_answer_is_named_with_a_way_out() {
     assert!(!message.contains("os error"), "{message}");
 }
 
-/// It takes the connection and is gone before it answers.
+/// It takes the connection and is gone before it answers, as one that leaves for want of work just then.
 #[test]
-fn a_supervisor_that_ends_before_it_answers_is_named_with_a_way_out() {
+fn a_client_whose_supervisor_ends_before_it_answers_gets_a_session_of_the_next() {
     let home = Home::new();
     home.tenant("acme", &documents_tenant());
     let path = home.directory("run").join("session.sock");
-    let silent = as_owner(|| listener(&path));
+    let leaving = as_owner(|| listener(&path));
     own(&path);
     let ends = std::thread::spawn(move || {
-        let connection = rustix::net::accept(&silent).expect("a client");
+        let connection = rustix::net::accept(&leaving).expect("a client");
         let mut asked = [0; 4096];
-        let _ = rustix::net::recv(&connection, &mut asked[..], rustix::net::RecvFlags::PEEK);
+        let flags = rustix::net::RecvFlags::PEEK;
+        rustix::net::recv(&connection, &mut asked[..], flags).expect("a question");
+    });
+    let mut session = home.connect("acme");
+    crate::assert_works(&mut session);
+    ends.join().expect("no panic");
+    session.close();
+    assert!(home.run(&["stop"]).status.success());
+}
+
+#[test]
+fn supervisors_that_end_again_and_again_are_named_with_a_way_out() {
+    let home = Home::new();
+    home.tenant("acme", &documents_tenant());
+    let path = home.directory("run").join("session.sock");
+    let leaving = as_owner(|| listener(&path));
+    own(&path);
+    let ends = std::thread::spawn(move || {
+        (0..3).for_each(|_| drop(rustix::net::accept(&leaving).expect("a client")));
+        leaving
     });
     let (message, code) = refused(home.connect("acme"));
     ends.join().expect("no panic");
     assert_eq!(code, Some(69), "{message}");
-    assert!(message.contains("ended before it answered"), "{message}");
-    assert!(message.contains("connect again"), "{message}");
+    for word in ["cannot open a session", "ended before it answered", "connect again", "log is in"]
+    {
+        assert!(message.contains(word), "{word}: {message}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 use crate::support::{DEADLINE, Lines, Person};
@@ -57,6 +58,7 @@ fn a_client_whose_stdin_is_a_terminal_gets_a_session() {
     let Some(person) = person() else { return };
     let terminal = nix::pty::openpty(None, None).expect("a terminal");
     let mut mode = nix::sys::termios::tcgetattr(&terminal.slave).expect("its mode");
+    fcntl_setfd(&terminal.master, FdFlags::CLOEXEC).expect("the client's alone");
     // As a client that drives a terminal: whole lines of any length, no echo.
     nix::sys::termios::cfmakeraw(&mut mode);
     let now = nix::sys::termios::SetArg::TCSANOW;

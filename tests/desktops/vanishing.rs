@@ -98,7 +98,7 @@ fn said(log: &std::path::Path, words: &str) -> bool {
 }
 
 #[test]
-fn a_supervisor_whose_place_another_has_taken_leaves_when_nothing_runs() {
+fn a_supervisor_whose_place_another_has_taken_leaves_with_its_last_session() {
     let Some(person) = person() else { return };
     let mut session = person.connect("acme");
     assert_works(&mut session);

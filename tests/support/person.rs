@@ -60,10 +60,10 @@ impl Person {
         let mut passwd = fs::read_to_string("/etc/passwd").expect("passwd");
         let (uid, home) = (self.uid, self.home().display());
         passwd.push_str(&format!("person-{uid}:x:{uid}:{uid}::{home}:/bin/sh\n"));
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        fs::write(file.path(), passwd).expect("written");
-        fs::set_permissions(file.path(), Permissions::from_mode(0o644)).expect("chmod");
-        mount(Some(file.path()), "/etc/passwd", none, MsFlags::MS_BIND, none).expect("bound");
+        let file = self.home().join("passwd");
+        fs::write(&file, passwd).expect("written");
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("chmod");
+        mount(Some(&file), "/etc/passwd", none, MsFlags::MS_BIND, none).expect("bound");
     }
 
     /// The uid, which is the gid as well.
@@ -216,6 +216,9 @@ impl Drop for Person {
     fn drop(&mut self) {
         let stopped = self.output(&["stop", "--user"]).status.success();
         let left = left_after(self.processes(), Duration::from_secs(5));
+        // The thread may be another person's next.
+        let _ = umount2("/etc/passwd", MntFlags::MNT_DETACH);
+        let _ = umount2("/run/user", MntFlags::MNT_DETACH);
         // Only what the person made there: a test may have put something else in its place.
         if self.fallback().symlink_metadata().is_ok_and(|meta| meta.uid() == self.uid) {
             let _ = fs::remove_dir_all(self.fallback());

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
@@ -21,6 +22,13 @@ use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
 /// How long the supervisor may take to answer: it may have to start a mux, and says itself after 12 s
 /// that it is not ready.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(13);
+
+/// How many supervisors may end one after another before they answer.
+const ATTEMPTS: usize = 3;
+/// How long between two of them.
+const BREATH: std::time::Duration = std::time::Duration::from_millis(50);
+/// How long the kernel may take to drop what a process held that has ended, milliseconds.
+const DROPPED: u16 = 500;
 
 /// Which supervisor is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,9 +87,10 @@ pub fn open(
 }
 
 fn modes(choice: Choice) -> &'static [Mode] {
-    let rooted = std::env::var_os(HOME_VARIABLE).is_some_and(|home| !home.is_empty());
+    let given = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let rooted = given(HOME_VARIABLE) || given(RUNTIME_VARIABLE);
     match choice {
-        // One root has one supervisor.
+        // One root, or one directory of sockets, has one supervisor.
         Choice::Any if rooted => &[Mode::User],
         Choice::Any => &[Mode::User, Mode::System],
         Choice::User => &[Mode::User],
@@ -97,20 +106,42 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// A supervisor that ends before it answers (it may be leaving for want of work, or it was killed) is
+    /// given up for the next one, where nobody else has got the session.
     fn ask(&self, layout: &Layout) -> Result<Session, Refusal> {
+        for _ in 1..ATTEMPTS {
+            if let Ok(session) = self.ask_once(layout)? {
+                return Ok(session);
+            }
+            // A process that dies closes its connections before its listening sockets.
+            std::thread::sleep(BREATH);
+        }
+        self.ask_once(layout)?.map_err(|error| gone(layout, &error))
+    }
+
+    /// The inner error is the end of the supervisor before it did anything.
+    fn ask_once(&self, layout: &Layout) -> Result<Result<Session, PostError>, Refusal> {
         let socket = self.connect(layout)?;
         let (theirs, ours) = std::os::unix::net::UnixStream::pair()
             .map_err(|error| unavailable(format!("cannot make a socket pair: {error}")))?;
         let request = Request::Open { target: self.target.map(str::to_owned), strict: self.strict };
         let descriptors = [self.stdin, self.stdout, theirs.as_fd()];
-        let answer =
-            exchange(&socket, &request, &descriptors).map_err(|error| no_answer(layout, &error))?;
-        match answer {
-            Answer::Open { session, tenant, server } => {
-                Ok(Session { id: session, tenant, server, lifeline: ours.into() })
+        match exchange(&socket, &request, &descriptors) {
+            Ok(Answer::Open { session, tenant, server }) => {
+                Ok(Ok(Session { id: session, tenant, server, lifeline: ours.into() }))
             }
-            Answer::Refused(refusal) => Err(refusal),
-            Answer::Known => Err(unavailable("the supervisor gave another answer".to_owned())),
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(Answer::Known) => Err(unavailable("the supervisor gave another answer".to_owned())),
+            Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(hangs(layout))
+            }
+            Err(error) => {
+                drop((socket, theirs));
+                match is_at_its_end(&ours) {
+                    true => Ok(Err(error)),
+                    false => Err(gone(layout, &error)),
+                }
+            }
         }
     }
 
@@ -223,10 +254,11 @@ fn trust(runtime: &Path) -> Result<(), Refusal> {
     let uid = nix::unistd::getuid().as_raw();
     if uid == Nobodies::here(None).overflow {
         // Then everything of anybody looks as if it were ours.
-        return Err(unavailable(format!(
+        let message = format!(
             "uid {uid} is the kernel's overflow uid: here nobody's files can be told apart (map your \
              uid into this container, or connect from outside)"
-        )));
+        );
+        return Err(Refusal { code: 77, reason: "overflow-uid".into(), ..unavailable(message) });
     }
     let Ok(meta) = runtime.symlink_metadata() else { return Ok(()) };
     let ours = meta.uid() == uid || meta.uid() == 0;
@@ -286,16 +318,19 @@ fn cannot_reach(layout: &Layout, error: &io::Error) -> Refusal {
     }
 }
 
-fn no_answer(layout: &Layout, error: &PostError) -> Refusal {
-    let path = layout.session_socket();
-    match error {
-        PostError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => hangs(layout),
-        _ => unavailable(format!(
-            "the supervisor at {} ended before it answered: {error} (connect again; its log is {})",
-            path.display(),
-            log_of(layout)
-        )),
-    }
+fn gone(layout: &Layout, error: &PostError) -> Refusal {
+    unavailable(format!(
+        "cannot open a session: the supervisor at {} ended before it answered: {error} (connect again; its \
+         log is {})",
+        layout.session_socket().display(),
+        log_of(layout)
+    ))
+}
+
+/// Whether no other process holds the other end of a lifeline: then no mux has got the session.
+fn is_at_its_end(lifeline: &std::os::unix::net::UnixStream) -> bool {
+    let mut one = [PollFd::new(lifeline.as_fd(), PollFlags::empty())];
+    poll(&mut one, DROPPED).is_ok_and(|count| count > 0)
 }
 
 /// Who listens and says nothing.

@@ -44,14 +44,43 @@ pub(super) fn user_supervisor<T>(
     let log = start_log(layout).map_err(|error| {
         format!("cannot write the supervisor's log below {}: {error}", layout.log.display())
     })?;
-    let mut launcher =
-        spawn_launcher(&log).map_err(|error| format!("cannot start the supervisor: {error}"))?;
-    let found = wait_for(&connect, || launcher.try_wait().is_ok_and(|ended| ended.is_some()));
+    let launch =
+        || launch(&log, &connect).map_err(|error| format!("cannot start the supervisor: {error}"));
+    // The first may have left because of another supervisor, which has ended since.
+    let found = match launch()? {
+        Launched::Failed => launch()?,
+        launched => launched,
+    };
+    match found {
+        Launched::Found(found) => Ok(found),
+        Launched::Failed | Launched::Silent => Err(did_not_start(&log)),
+    }
+}
+
+enum Launched<T> {
+    Found(T),
+    /// It ended, and no other one listens.
+    Failed,
+    /// It runs and does not listen.
+    Silent,
+}
+
+fn launch<T>(log: &Path, connect: impl Fn() -> Option<T>) -> io::Result<Launched<T>> {
+    let mut launcher = spawn_launcher(log)?;
+    let mut failed = false;
+    let found = wait_for(connect, || {
+        failed = launcher.try_wait().is_ok_and(|ended| ended.is_some());
+        failed
+    });
     // The end of its stdin lets the launcher go.
     drop(launcher.stdin.take());
     // How it ended was seen above, or does not matter: the door answers.
     let _ = launcher.wait();
-    found.ok_or_else(|| did_not_start(&log))
+    Ok(match found {
+        Some(found) => Launched::Found(found),
+        None if failed => Launched::Failed,
+        None => Launched::Silent,
+    })
 }
 
 fn overridden() -> bool {
