@@ -17,6 +17,7 @@ mod doors;
 mod ground;
 mod hand;
 mod house;
+mod journal;
 mod listen;
 mod log;
 mod logs;
