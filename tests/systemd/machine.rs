@@ -12,6 +12,8 @@ use crate::support::{DEADLINE, Held, Session, puppet, tenantd};
 
 /// Where the test server is inside.
 pub(crate) const PUPPET: &str = "/opt/tests/puppet";
+/// Where the rehearsal of the sandbox is inside.
+pub(crate) const REHEARSAL: &str = "/opt/tests/rehearsal";
 /// How long between two looks at a condition: each look is a process or two.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -26,17 +28,23 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots; `None`, said loudly, where that cannot be. In CI that is a failure.
     pub(crate) fn boot() -> Option<Self> {
+        Self::boot_with(&[])
+    }
+
+    /// As [`Machine::boot`], with more paths bound to places inside (`PATH:PLACE`).
+    pub(crate) fn boot_with(binds: &[String]) -> Option<Self> {
         let root = root_file_system()?;
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let output = || Stdio::from(log.reopen().expect("a log"));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut boot = Command::new(here.join("tests/systemd/boot"));
-        boot.arg(&root).stdin(Stdio::null()).stdout(output()).stderr(output());
+        boot.arg(&root).args(binds).stdin(Stdio::null()).stdout(output()).stderr(output());
         let mut bind = |file: &Path, place: &str| {
             boot.arg(format!("{}:{place}", file.display()));
         };
         bind(tenantd(), "/usr/bin/tenantd");
         bind(&puppet(), PUPPET);
+        bind(&here.join("tests/systemd/rehearsal"), REHEARSAL);
         for unit in ["tenantd.service", "tenantd.socket"] {
             bind(&here.join("systemd").join(unit), &format!("/etc/systemd/system/{unit}"));
             bind(&here.join("systemd/user").join(unit), &format!("/etc/systemd/user/{unit}"));
@@ -56,6 +64,7 @@ impl Machine {
                 let state = self.command(&["systemctl", "is-system-running"]).output();
                 let state = String::from_utf8(state.expect("nsenter").stdout).expect("UTF-8");
                 if ["running", "degraded"].contains(&state.trim()) {
+                    self.run(&["systemctl", "log-target", "journal"]);
                     return;
                 }
             }

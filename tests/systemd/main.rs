@@ -7,5 +7,6 @@
 mod support;
 
 mod ends;
+mod journal;
 mod machine;
 mod service;
