@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::machine::{Machine, PUPPET};
-use crate::service::{machine, open_tenant};
-use crate::support::{Era, tenant_with};
+use crate::machine::Machine;
+use crate::service::machine;
+use crate::support::Era;
 
 impl Machine {
     /// Every line of the unit's journal that a match (`TENANT=acme`) finds.
@@ -57,15 +57,12 @@ fn what_is_about_a_tenant_is_found_by_its_fields() {
 #[test]
 fn nothing_that_a_tenant_says_becomes_a_line_or_a_field() {
     let Some(machine) = machine(&["globex"]) else { return };
-    // It writes fields to its own stderr, and leaves with a reason that the supervisor logs.
-    let script = "printf 'x\\nTENANT=globex\\nPRIORITY=0\\n' >&2; exit 3";
-    let server = tenant_with("/bin/sh".as_ref(), &["-c", script], "");
-    machine.tenant("acme", &format!("{server}[[grant]]\nusers = [\"root\"]\n"));
-    machine.tenant("forger", &open_tenant("PUPPET_START = \"exit\"").replace(PUPPET, "/bin/false"));
-    let mut session = machine.connect("acme");
-    session.initialize(json!({}));
-    drop(session);
-    machine.until("the end is told", || !machine.lines("TENANT=acme").is_empty());
+    let forged = "x\\u000aTENANT=globex\\u000aPRIORITY=0\\u000a";
+    machine.tenant("acme", &format!("[server]\ncommand = \"{forged}\"\n\"{forged}\" = 1\n"));
+    machine.run(&["systemctl", "start", "tenantd.service"]);
+    machine.until("the problem is told", || !machine.lines("TENANT=acme").is_empty());
+    let told = machine.lines("TENANT=acme");
+    assert!(told.iter().any(|line| text(line, "MESSAGE").contains("TENANT=globex")), "{told:?}");
     assert!(machine.lines("TENANT=globex").is_empty());
     assert!(machine.lines("PRIORITY=0").is_empty());
 }

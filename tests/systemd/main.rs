@@ -9,4 +9,6 @@ mod support;
 mod ends;
 mod journal;
 mod machine;
+mod people;
+mod restrictions;
 mod service;
