@@ -18,6 +18,7 @@ mod doorway;
 mod ground;
 mod hand;
 mod house;
+mod journal;
 mod listen;
 mod log;
 mod logs;

@@ -106,12 +106,24 @@ pub(crate) struct Session {
 
 impl Session {
     /// Starts `command` with pipes.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        // The pipes must be the owner's: a supervisor opens them anew.
+        Self::spawn_by(command, |command| as_owner(|| command.spawn()))
+    }
+
+    /// As [`Session::spawn`], with pipes of who runs the test.
+    pub(crate) fn spawn_ourselves(command: Command) -> Self {
+        Self::spawn_by(command, Command::spawn)
+    }
+
+    fn spawn_by(
+        mut command: Command,
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
+    ) -> Self {
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
         let log = File::options().append(true).open(stderr.path()).expect("an open file");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        // The pipes must be the owner's: a supervisor opens them anew.
-        let spawned = as_owner(|| command.spawn());
+        let spawned = spawn(&mut command);
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = Lines::new(child.stdout.take().expect("a pipe"));
