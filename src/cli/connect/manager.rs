@@ -18,12 +18,13 @@ const ANSWER: Duration = Duration::from_secs(2);
 const UNIT: &str = "tenantd-user.service";
 /// What the installed unit has as well: the supervisor says when it is ready and that it turns, a dead one
 /// ends no session, and one server that the kernel ends for want of memory does not end all.
-const PROPERTIES: [&str; 6] = [
+const PROPERTIES: [&str; 7] = [
     "--property=Type=notify",
     "--property=NotifyAccess=main",
     "--property=WatchdogSec=30s",
     "--property=KillMode=process",
     "--property=OOMPolicy=continue",
+    "--property=TasksMax=infinity",
     "--property=Delegate=yes",
 ];
 
