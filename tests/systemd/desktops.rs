@@ -38,8 +38,10 @@ fn log_in(machine: &Machine) {
     let login =
         ["systemd-run", "--unit=login", "-pUser=alice", "-pPAMName=login", "sleep", "infinity"];
     machine.run(&login);
-    let private = machine.path("/run/user/1000/systemd/private");
-    machine.until("alice's manager listens", || private.exists());
+    let state = ["systemctl", "--user", "is-system-running"];
+    let up =
+        || machine.command_as("alice", &state).output().is_ok_and(|said| said.status.success());
+    machine.until("alice's manager runs", up);
 }
 
 fn connect(machine: &Machine) -> Session {
