@@ -1,16 +1,21 @@
 //! Starting the user supervisor for the first client, so that it survives that client.
 //!
 //! Through the user manager where there is one (its socket unit, else a transient unit); else a
-//! launcher process makes a session of its own, starts the supervisor with a clean environment and
-//! stays only until the door answers: then the supervisor has no tie to the client's process tree.
+//! launcher process makes a session of its own, starts the supervisor with a clean environment and ends:
+//! then the supervisor has no tie to the client's process tree.
 //! Two clients at once may start two; the lock lets one live, and both clients find it.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::manager;
 use crate::paths::{HOME_VARIABLE, Layout, RUNTIME_VARIABLE};
@@ -66,21 +71,29 @@ enum Launched<T> {
 }
 
 fn launch<T>(log: &Path, connect: impl Fn() -> Option<T>) -> io::Result<Launched<T>> {
-    let mut launcher = spawn_launcher(log)?;
-    let mut failed = false;
-    let found = wait_for(connect, || {
-        failed = launcher.try_wait().is_ok_and(|ended| ended.is_some());
-        failed
-    });
-    // The end of its stdin lets the launcher go.
-    drop(launcher.stdin.take());
-    // How it ended was seen above, or does not matter: the door answers.
-    let _ = launcher.wait();
-    Ok(match found {
+    let said = spawn_launcher(log)?.wait_with_output()?.stdout;
+    let supervisor = said.utf8_chunks().next().map_or(Err(Errno::SRCH), |said| hold(said.valid()));
+    let has_ended = || match &supervisor {
+        Ok(pidfd) => ended(pidfd),
+        // A client's own sandbox may know no pidfd: then time alone tells.
+        Err(error) => *error == Errno::SRCH,
+    };
+    Ok(match wait_for(connect, has_ended) {
         Some(found) => Launched::Found(found),
-        None if failed => Launched::Failed,
+        None if has_ended() => Launched::Failed,
         None => Launched::Silent,
     })
+}
+
+/// Takes hold of the process with this number; no number is that of nobody.
+fn hold(number: &str) -> Result<OwnedFd, Errno> {
+    let pid = number.trim().parse().ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+fn ended(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
+        .is_ok_and(|count| count > 0)
 }
 
 fn overridden() -> bool {
@@ -119,8 +132,8 @@ fn spawn_launcher(log: &Path) -> io::Result<Child> {
         log.set_len(0)?;
     }
     clean(Command::new(std::env::current_exe()?).arg(ROLE))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
 }
@@ -147,8 +160,8 @@ fn did_not_start(log: &Path) -> String {
     format!("the user supervisor did not start: {last} (see {})", log.display())
 }
 
-/// The launcher's entry: a session of its own, the supervisor as its child, and an end as soon as the
-/// client lets go or the supervisor fails.
+/// The launcher's entry: a session of its own, the supervisor as its child, whose number it says; and an end
+/// at once, so that who looks through its client's descendants finds no supervisor even while that starts.
 pub fn main() -> ExitCode {
     // A launcher that leads its group already is in a session of its own.
     let _ = nix::unistd::setsid();
@@ -161,13 +174,9 @@ pub fn main() -> ExitCode {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
-    let Ok(mut supervisor) = supervisor else { return ExitCode::FAILURE };
-    let released = std::thread::spawn(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
-    loop {
-        match supervisor.try_wait() {
-            Ok(None) if !released.is_finished() => std::thread::sleep(LOOK),
-            Ok(None) => return ExitCode::SUCCESS,
-            Ok(Some(_)) | Err(_) => return ExitCode::FAILURE,
-        }
+    let Ok(supervisor) = supervisor else { return ExitCode::FAILURE };
+    match writeln!(io::stdout(), "{}", supervisor.id()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
