@@ -28,7 +28,8 @@ fn machine() -> Option<Machine> {
 
 /// A login of alice's: a session of logind's, which starts her manager.
 fn log_in(machine: &Machine) {
-    let login = ["systemd-run", "--unit=login", "-pUser=alice", "-pPAMName=login", "sleep", "infinity"];
+    let login =
+        ["systemd-run", "--unit=login", "-pUser=alice", "-pPAMName=login", "sleep", "infinity"];
     machine.run(&login);
     let socket = machine.path("/run/user/1000/tenantd/session.sock");
     machine.until("alice's doors are open", || socket.exists());

@@ -33,7 +33,15 @@ fn the_sandbox_can_be_built_under_the_restrictions_of_the_unit() {
     assert_eq!(other, ["done"], "{outcome}");
     // All of the calls that confine a server: no list of the unit's may hold one of them back.
     let denied = machine.run(&["systemctl", "show", "-p", "SystemCallFilter", "tenantd.service"]);
-    for call in ["landlock_restrict_self", "seccomp", "pivot_root", "mount_setattr", "clone3", "openat2", "quotactl"] {
+    for call in [
+        "landlock_restrict_self",
+        "seccomp",
+        "pivot_root",
+        "mount_setattr",
+        "clone3",
+        "openat2",
+        "quotactl",
+    ] {
         assert!(!denied.split([' ', '=']).any(|name| name == call), "{call}: {denied}");
     }
 }
@@ -42,7 +50,9 @@ fn the_sandbox_can_be_built_under_the_restrictions_of_the_unit() {
 fn a_server_that_compiles_as_it_runs_serves_under_the_restrictions_of_the_unit() {
     let Some(packages) = Packages::find() else { return };
     let cache = packages.root().to_str().expect("UTF-8");
-    let Some(machine) = Machine::boot_with(&[format!("{cache}/node:/opt/tests/node")]) else { return };
+    let Some(machine) = Machine::boot_with(&[format!("{cache}/node:/opt/tests/node")]) else {
+        return;
+    };
     let command = packages.npm_server("everything", &[]);
     let command: Vec<_> = command.iter().map(|word| word.replace(cache, "/opt/tests")).collect();
     let arguments: Vec<_> = command[1..].iter().map(String::as_str).collect();

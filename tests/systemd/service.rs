@@ -155,7 +155,9 @@ fn a_broken_tenant_beside_a_good_one_is_named_and_disturbs_nobody() {
 fn the_unit_gives_its_control_group_into_our_hands() {
     let Some(machine) = machine(&["acme"]) else { return };
     machine.run(&["tenantd", "status"]);
-    for (property, value) in [("Delegate", "yes"), ("OOMPolicy", "continue"), ("TasksMax", "infinity")] {
+    for (property, value) in
+        [("Delegate", "yes"), ("OOMPolicy", "continue"), ("TasksMax", "infinity")]
+    {
         assert_eq!(machine.show("tenantd.service", property), value, "{property}");
     }
     // A leaf for the supervisor, as a daemon with delegated groups must have one: systemd leaves it alone.
