@@ -84,7 +84,8 @@ impl House {
         let decided = self.judge(&ask.target, &asker);
         decided.map_err(|reason| {
             let user = &ask.principal.user;
-            tracing::info!(uid = ask.principal.uid, %user, "a session was refused: {reason}");
+            let tenant = ask.target.tenant.as_ref().map(tracing::field::display);
+            tracing::info!(tenant, uid = ask.principal.uid, %user, "a session was refused: {reason}");
             reason.refusal()
         })
     }
