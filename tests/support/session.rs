@@ -105,13 +105,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts `command` with pipes.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    /// Starts `command` with pipes, which are the owner's: a supervisor opens them anew.
+    pub(crate) fn spawn(command: Command) -> Self {
+        as_owner(|| Self::spawn_as_is(command))
+    }
+
+    /// Starts `command` with pipes of who asks.
+    pub(crate) fn spawn_as_is(mut command: Command) -> Self {
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
         let log = File::options().append(true).open(stderr.path()).expect("an open file");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        // The pipes must be the owner's: a supervisor opens them anew.
-        let spawned = as_owner(|| command.spawn());
+        let spawned = command.spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = Lines::new(child.stdout.take().expect("a pipe"));
