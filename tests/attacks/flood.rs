@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::*;
-use crate::support::{become_user, open_descriptors, threads};
+use crate::support::{become_user, open_descriptors, threads, wait_until};
 
 /// Connections of the attacker.
 const MANY: usize = 2000;
@@ -20,31 +20,41 @@ fn raise_descriptor_limit() {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("raised");
 }
 
+/// Ends the flood, also where the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Two thousand connections held open, made while the other user opens sessions; `seats` is what the
 /// attacker may hold at a time.
 fn flood(arena: &Arena<'_>, seats: usize, connect: impl Fn() -> OwnedFd + Sync) {
     raise_descriptor_limit();
-    let before = open_descriptors(arena.supervisor.pid());
+    let pid = arena.supervisor.pid();
+    let before = open_descriptors(pid);
     let (held, over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let end = Over(&over);
         scope.spawn(|| {
             become_user(arena.attacker, arena.attacker);
             let all: Vec<_> =
                 (0..MANY).map(|_| (connect(), held.fetch_add(1, Ordering::Relaxed))).collect();
-            while !over.load(Ordering::Relaxed) {
-                std::thread::park_timeout(Duration::from_millis(20));
-            }
+            wait_until("the flood is over", || over.load(Ordering::Relaxed));
             drop(all);
         });
         let mut opened = 0;
         while opened < 20 || held.load(Ordering::Relaxed) < MANY as u64 {
             arena.assert_opens(OTHER);
             opened += 1;
-            assert!(threads(arena.supervisor.pid(), "door") <= seats + 1, "more than its seats");
-            let now = open_descriptors(arena.supervisor.pid());
-            assert!(now <= before + seats + CHAIRS + OWN, "{now} descriptors, {before} before");
+            assert!(threads(pid, "door") <= seats + 1, "more than its seats");
         }
-        over.store(true, Ordering::Relaxed);
+        // All are still held by the attacker; the supervisor has closed those that it has no room for.
+        let most = before + seats + CHAIRS + OWN;
+        wait_until("who is turned away is closed", || open_descriptors(pid) <= most);
+        drop(end);
     });
 }
 
@@ -90,6 +100,7 @@ fn a_user_who_asks_without_end_holds_up_nobody() {
     let pulse = arena.pulse();
     let (over, asked) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for _ in 0..SEATS {
             scope.spawn(|| {
                 become_user(attacker, attacker);
@@ -102,7 +113,6 @@ fn a_user_who_asks_without_end_holds_up_nobody() {
         while asked.load(Ordering::Relaxed) < MANY as u64 {
             arena.assert_opens(OTHER);
         }
-        over.store(true, Ordering::Relaxed);
     });
     pulse.stop("2,000 questions at once");
     arena.assert_serves();
