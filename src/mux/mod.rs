@@ -24,6 +24,7 @@ mod exchange;
 mod finish;
 mod log;
 mod outbox;
+mod parting;
 mod pipe;
 mod server;
 mod session;
@@ -65,6 +66,7 @@ fn run() -> Result<(), PostError> {
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
     }
+    parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();

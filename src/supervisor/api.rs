@@ -51,7 +51,8 @@ impl Counter {
                 Ok(Ok(connection)) => self.receive(connection, &seats),
                 Ok(Err(error)) if Errno::from_io_error(&error).is_some_and(is_shortage) => {
                     tracing::warn!("no descriptor left: the control door turns a connection away");
-                    let accepted = spare.accept(|| accept(listener.get().map_err(|_| Errno::BADF)?.get_ref()));
+                    let accepted =
+                        spare.accept(|| accept(listener.get().map_err(|_| Errno::BADF)?.get_ref()));
                     if let Some(connection) = accepted {
                         self.turn_away(connection);
                     }

@@ -60,8 +60,13 @@ enum Way {
     ThenGone,
 }
 
-const WAYS: [Way; 5] =
-    [Way::WithAQuestion, Way::WithHalfAMessage, Way::BehindAQuestion, Way::OutOfBand, Way::ThenGone];
+const WAYS: [Way; 5] = [
+    Way::WithAQuestion,
+    Way::WithHalfAMessage,
+    Way::BehindAQuestion,
+    Way::OutOfBand,
+    Way::ThenGone,
+];
 
 /// Brings a weapon; what stays is to be kept. None where the kernel refused it: then there is none.
 fn bring(way: Way, door: &Path, weapon: Weapon) -> (Option<UnixStream>, Option<Fuse>) {

@@ -17,23 +17,23 @@ const ANSWERS: Duration = Duration::from_secs(3);
 const FLOOD: usize = 1_000_000;
 
 /// A client that holds its own ends, and copies of those that it handed over.
-struct Client {
-    to: File,
-    from: Option<OwnedFd>,
-    lifeline: UnixStream,
+pub(crate) struct Client {
+    pub(crate) to: File,
+    pub(crate) from: Option<OwnedFd>,
+    pub(crate) lifeline: UnixStream,
     /// What it handed over: stdin, stdout.
-    given: [OwnedFd; 2],
+    pub(crate) given: Vec<OwnedFd>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(crate) enum Kind {
     Pipes,
     Sockets,
 }
 
 impl Client {
     /// Opens a session by hand and greets.
-    fn open(home: &Home, kind: Kind) -> Self {
+    pub(crate) fn open(home: &Home, kind: Kind) -> Self {
         let pair = || -> (OwnedFd, OwnedFd) {
             match kind {
                 Kind::Pipes => rustix::pipe::pipe().expect("a pipe"),
@@ -46,7 +46,7 @@ impl Client {
         as_owner(|| {
             let ((stdin, to), (from, stdout)) = (pair(), pair());
             let (lifeline, theirs) = UnixStream::pair().expect("a pair");
-            let given = [stdin, stdout];
+            let given = vec![stdin, stdout];
             let door = knock(&home.path().join("run/session.sock"));
             let three = [given[0].as_fd(), given[1].as_fd(), theirs.as_fd()];
             send_with(&door, OPEN, &three, MsgFlags::empty()).expect("sent");
@@ -80,27 +80,27 @@ impl Client {
     }
 
     /// Whether the mux ended the session.
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         readable(&self.lifeline, Instant::now() + DEADLINE)
     }
 }
 
 /// One call of another session, in time.
 #[track_caller]
-fn assert_answers(other: &mut Session) {
+pub(crate) fn assert_answers(other: &mut Session) {
     let since = Instant::now();
     let result = other.call("echo", json!({"text": "well"}));
     assert_eq!(result["content"][0]["text"], "well");
     assert!(since.elapsed() < ANSWERS, "{:?}", since.elapsed());
 }
 
-fn puppet_home() -> Home {
+pub(crate) fn puppet_home() -> Home {
     let home = Home::new();
     home.tenant("acme", &puppet_tenant(&[], ""));
     home
 }
 
-fn other_session(supervisor: &Supervisor<'_>) -> Session {
+pub(crate) fn other_session(supervisor: &Supervisor<'_>) -> Session {
     let mut other = supervisor.connect("acme");
     other.open(Era::Legacy);
     assert_answers(&mut other);
@@ -140,8 +140,7 @@ fn a_client_that_shuts_its_sockets_down_ends_its_own_session() {
         client.ask_for_a_flood();
         assert_answers(&mut other);
         // What it handed over is the mux's as well: both are shut down by this.
-        let [_, stdout] = &client.given;
-        let stdout = UnixStream::from(stdout.try_clone().expect("a copy"));
+        let stdout = UnixStream::from(client.given[1].try_clone().expect("a copy"));
         let from = UnixStream::from(client.from.take().expect("its end"));
         stdout.shutdown(how).expect("shut down");
         from.shutdown(Both).expect("shut down");

@@ -37,13 +37,16 @@ fn half_a_message_at_the_control_door_keeps_its_seat_for_five_seconds() {
     pulse.feel(50);
     // A whole question was answered.
     let mut answer = [0; 4096];
-    assert!(readable(&all[2], Instant::now() + PROMPT) && all[2].read(&mut answer).expect("read") > 0);
+    assert!(
+        readable(&all[2], Instant::now() + PROMPT) && all[2].read(&mut answer).expect("read") > 0
+    );
     for second in all.iter_mut().skip(6).step_by(4) {
         assert!(readable(&*second, Instant::now() + PROMPT));
         assert!(second.read(&mut answer).expect("an answer") > 0);
     }
     // No seat is left for the attacker: the next is turned away at once.
-    let mut next = arena.as_attacker(|| UnixStream::connect(arena.control_door()).expect("connected"));
+    let mut next =
+        arena.as_attacker(|| UnixStream::connect(arena.control_door()).expect("connected"));
     assert!(is_over(&mut next, PATIENCE / 2), "there were more seats");
     arena.assert_opens(OTHER);
     // The trickle goes on, and is no help.
@@ -57,7 +60,8 @@ fn half_a_message_at_the_control_door_keeps_its_seat_for_five_seconds() {
         let left = (PATIENCE + SLACK).saturating_sub(begun.elapsed());
         assert!(is_over(connection, left), "a seat is kept");
     }
-    let mut asks = arena.as_attacker(|| UnixStream::connect(arena.control_door()).expect("connected"));
+    let mut asks =
+        arena.as_attacker(|| UnixStream::connect(arena.control_door()).expect("connected"));
     asks.write_all(LIST).expect("sent");
     assert!(readable(&asks, Instant::now() + PROMPT) && asks.read(&mut answer).expect("read") > 0);
     pulse.stop("half messages at the control door");

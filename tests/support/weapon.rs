@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use rustix::net::sockopt;
 use rustix::thread::{Gid, Uid};
@@ -91,11 +90,7 @@ pub(crate) fn become_user(uid: u32, gid: u32) {
 
 /// How many threads of a process have this name (proc(5), `/proc/PID/task/TID/comm`).
 pub(crate) fn threads(pid: u32, name: &str) -> usize {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
-    let comm = |task: std::io::Result<std::fs::DirEntry>| {
-        std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
-    };
-    tasks.filter_map(comm).filter(|comm| comm.trim_end() == name).count()
+    tasks(pid, "comm").iter().filter(|comm| comm.trim_end() == name).count()
 }
 
 /// How many descriptors a process has open.
@@ -103,16 +98,30 @@ pub(crate) fn open_descriptors(pid: u32) -> usize {
     std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("fd")).expect("root").count()
 }
 
-/// Does something while every thread of a child process is stopped, so that what it is sent is there,
-/// and our own copies are gone, before it can look.
+/// Does something while every thread of a process is stopped, so that what it is sent is there, and our
+/// own copies are gone, before it can look.
 pub(crate) fn while_stopped<T>(pid: u32, deed: impl FnOnce() -> T) -> T {
-    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
-    kill(pid, Signal::SIGSTOP).expect("stopped");
-    let stopped = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED).expect("a child");
-    assert!(matches!(stopped, WaitStatus::Stopped(..)), "{stopped:?}");
+    let number = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+    kill(number, Signal::SIGSTOP).expect("stopped");
+    wait_until("it is stopped", || tasks(pid, "stat").iter().all(|stat| is_stopped(stat)));
     let done = deed();
-    kill(pid, Signal::SIGCONT).expect("it goes on");
+    kill(number, Signal::SIGCONT).expect("it goes on");
     done
+}
+
+/// `T` or `t` in /proc/PID/task/TID/stat: `pid (name) state ...`.
+fn is_stopped(stat: &str) -> bool {
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, Some('T' | 't'))
+}
+
+/// One file of every thread of a process (proc(5)).
+fn tasks(pid: u32, file: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    let read = |task: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(task.ok()?.path().join(file)).ok()
+    };
+    tasks.filter_map(read).collect()
 }
 
 /// Waits until something is so; fails at the deadline.
