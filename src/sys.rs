@@ -257,33 +257,16 @@ pub fn receive_datagram(
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = flags | RecvFlags::CMSG_CLOEXEC;
     let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
-    let descriptors = taken(&mut ancillary);
+    let descriptors = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
     let truncated = got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC);
     Ok(Datagram { bytes: got.bytes, descriptors, truncated })
-}
-
-/// The most descriptors that one message can bring (SCM_MAX_FD of the kernel, unix(7)).
-const RIGHTS_MAX: usize = 253;
-
-/// Receives from a stream socket without waiting, with whatever descriptors came: none is dropped here,
-/// because that can block.
-///
-/// # Errors
-/// As recvmsg(2).
-pub fn receive_stream(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RIGHTS_MAX))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)?;
-    Ok((got.bytes, taken(&mut ancillary)))
-}
-
-fn taken(ancillary: &mut RecvAncillaryBuffer<'_>) -> Vec<OwnedFd> {
-    let rights = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    rights.flatten().collect()
 }
 
 /// What waits in a stream socket.

@@ -52,9 +52,9 @@ pub(super) fn close(socket: OwnedFd) {
 }
 
 /// Closes what a client sent beside its bytes: nobody wants it.
-pub(super) fn close_all(descriptors: Vec<OwnedFd>) {
-    let Some(closers) = CLOSERS.get() else { return };
-    for descriptor in descriptors {
+pub(super) fn close_unread(descriptor: OwnedFd) {
+    if let Some(closers) = CLOSERS.get() {
+        // As above.
         let _ = closers.unread.send(descriptor);
     }
 }

@@ -6,11 +6,13 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::parting;
 use crate::sys;
-use rustix::net::SendFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recvmsg};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
@@ -59,11 +61,22 @@ impl Drop for Watched {
     }
 }
 
-/// Reads once; descriptors that came with it are closed elsewhere.
-fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    let (got, descriptors) = sys::receive_stream(socket, buffer)?;
-    parting::close_all(descriptors);
-    Ok(got)
+/// The most descriptors that one message can bring (SCM_MAX_FD of the kernel, unix(7)).
+const RIGHTS_MAX: usize = 253;
+
+/// Reads once. Descriptors that came with it are received, all of them, because what does not fit is
+/// dropped here and that can block; they are closed elsewhere.
+fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(RIGHTS_MAX))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let got = recvmsg(socket, &mut [io::IoSliceMut::new(buffer)], &mut ancillary, flags)?;
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            descriptors.for_each(parting::close_unread);
+        }
+    }
+    Ok(got.bytes)
 }
 
 /// What a read or write came to.
@@ -103,20 +116,20 @@ impl Input {
     pub(super) fn read(&self, buffer: &mut [u8]) -> Turn {
         let Ok(fd) = self.0.get() else { return Turn::Over };
         let got = match self.0.sort {
-            Sort::Pipe => rustix::io::read(fd, &mut *buffer).map_err(io::Error::from),
+            Sort::Pipe => rustix::io::read(fd, &mut *buffer),
             Sort::Socket => receive(fd, buffer),
         };
         match got {
             Ok(0) => Turn::Over,
             Ok(got) => Turn::Some(got),
-            Err(error) => blocked_or_over(&error),
+            Err(error) => blocked_or_over(error),
         }
     }
 }
 
-fn blocked_or_over(error: &io::Error) -> Turn {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Turn::Blocked,
+fn blocked_or_over(error: Errno) -> Turn {
+    match error {
+        Errno::AGAIN | Errno::INTR => Turn::Blocked,
         _ => Turn::Over,
     }
 }
@@ -146,7 +159,7 @@ impl Output {
         };
         match done {
             Ok(done) => Turn::Some(done),
-            Err(error) => blocked_or_over(&error.into()),
+            Err(error) => blocked_or_over(error),
         }
     }
 

@@ -170,20 +170,6 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_closed_by_a_process_that_ends() {
-        let parting = Parting { queues: Arc::default(), most: 4 };
-        // As if its thread hung.
-        lock(&parting.queues).entry(1).or_default().attended = true;
-        let (near, far): (Vec<_>, Vec<_>) =
-            (0..5).map(|_| UnixStream::pair().expect("a pair")).unzip();
-        near.into_iter().for_each(|near| parting.close(1, near.into()));
-        assert_eq!(lock(&parting.queues)[&1].waiting.len(), 2);
-        for mut far in far.into_iter().skip(2) {
-            assert_eq!(far.read(&mut [0]).expect("end of file"), 0);
-        }
-    }
-
-    #[test]
     fn what_is_handed_in_is_closed_elsewhere() {
         let (near, mut far) = UnixStream::pair().expect("a pair");
         Parting::new().close(1, near.into());
