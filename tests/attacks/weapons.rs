@@ -125,7 +125,7 @@ fn weapons_in_every_seat_of_one_user_leave_the_seats_of_others_free() {
         arena.assert_opens(OTHER);
     }
     pulse.feel(100);
-    assert_eq!(threads(arena.supervisor.pid(), "door"), SEATS, "a stuck thread keeps its seat");
+    wait_until("only they are left", || threads(arena.supervisor.pid(), "door") == SEATS);
     arena.unload(thrown, "3 descriptors");
     let answer = door_answer(&mine).expect("its turn came");
     assert!(["known", "refused"].contains(&answer["is"].as_str().expect("a word")), "{answer}");
