@@ -26,8 +26,8 @@ pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable
 pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};
 pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
 pub(crate) use weapon::{
-    Fuse, Weapon, as_user, become_user, open_descriptors, send_with, threads, wait_until,
-    while_stopped,
+    Fuse, Weapon, as_user, become_user, open_descriptors, send_with, threads,
+    wait_for_few_descriptors, wait_until, while_stopped,
 };
 
 /// The binary under test.

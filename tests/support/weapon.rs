@@ -124,6 +124,20 @@ fn tasks(pid: u32, file: &str) -> Vec<String> {
     tasks.filter_map(read).collect()
 }
 
+/// Waits until a process has no more descriptors open than this; says which there are at the deadline.
+#[track_caller]
+pub(crate) fn wait_for_few_descriptors(pid: u32, most: usize) {
+    let until = std::time::Instant::now() + super::DEADLINE;
+    while open_descriptors(pid) > most {
+        if std::time::Instant::now() > until {
+            let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("root").flatten();
+            let links: Vec<_> = fds.map(|fd| std::fs::read_link(fd.path())).collect();
+            panic!("more than {most} descriptors: {links:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// Waits until something is so; fails at the deadline.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
