@@ -49,10 +49,12 @@ fn assert_serves(supervisor: &Supervisor<'_>) {
 
 #[test]
 fn three_good_descriptors_open_a_session() {
-    use Thing::{ReadEnd, Socket, WriteEnd};
+    use Thing::{BothEnds, ReadEnd, Socket, WriteEnd};
     let home = home();
     let supervisor = home.start();
-    for good in [[ReadEnd, WriteEnd, Socket], [Socket, Socket, Socket]] {
+    for good in
+        [[ReadEnd, WriteEnd, Socket], [Socket, Socket, Socket], [BothEnds, BothEnds, Socket]]
+    {
         let answer = open_with(&home, &good);
         assert_eq!(answer["is"], "open", "{good:?}: {answer}");
         assert_eq!(answer["tenant"], "acme");
@@ -65,7 +67,7 @@ fn every_other_descriptor_is_refused_by_name() {
     use Thing::*;
     let home = home();
     let supervisor = home.start();
-    let cases: [(&[Thing], &str); 15] = [
+    let cases: [(&[Thing], &str); 24] = [
         (&[], "3 descriptors"),
         (&[ReadEnd, WriteEnd], "3 descriptors"),
         (&[ReadEnd, WriteEnd, Socket, Socket], "3 descriptors"),
@@ -81,6 +83,15 @@ fn every_other_descriptor_is_refused_by_name() {
         (&[Inet, WriteEnd, Socket], "socket"),
         (&[ReadEnd, Null, Directory], "device"),
         (&[ReadEnd, Memfd, Socket], "file"),
+        (&[Directory, WriteEnd, Socket], "stdin is a directory"),
+        (&[ReadEnd, WriteEnd, Directory], "lifeline is a directory"),
+        (&[PathOnly, WriteEnd, Socket], "stdin is a path that is not opened (O_PATH)"),
+        (&[ReadEnd, PathOnly, Socket], "stdout is a path that is not opened (O_PATH)"),
+        (&[Epoll, WriteEnd, Socket], "stdin is something else"),
+        (&[ReadEnd, Event, Socket], "stdout is something else"),
+        (&[ReadEnd, WriteEnd, Epoll], "lifeline is something else"),
+        (&[Datagrams, WriteEnd, Socket], "stdin is another kind of socket"),
+        (&[ReadEnd, Unconnected, Socket], "stdout is another kind of socket"),
     ];
     for (things, says) in cases {
         let answer = open_with(&home, things);

@@ -28,6 +28,7 @@ mod listens;
 mod log;
 mod memory;
 mod outbox;
+mod parting;
 mod pipe;
 mod placard;
 mod server;
@@ -71,6 +72,7 @@ fn run() -> Result<(), PostError> {
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
     }
+    parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();

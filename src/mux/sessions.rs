@@ -6,16 +6,16 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::SendFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_local;
 
 use super::driver::{Driver, Tasks};
 use super::outbox::End;
-use super::pipe::{Input, Output, Turn};
+use super::pipe::{Input, Output, Turn, Watched};
 use crate::mcp::line::Framer;
 use crate::names::{ServerName, SessionId};
-use crate::sys;
 use crate::wire::{Farewell, FromMux, Holder};
 
 /// How long a closing session may take to read what is queued for it.
@@ -24,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// One session's descriptors.
 pub(super) struct SessionWire {
     pub(super) output: Rc<Output>,
-    lifeline: Rc<AsyncFd<OwnedFd>>,
+    lifeline: Rc<Watched>,
     _tasks: Tasks,
 }
 
@@ -40,7 +40,7 @@ impl Driver {
     ) -> io::Result<()> {
         let input = Input::new(stdin)?;
         let output = Rc::new(Output::new(stdout)?);
-        let lifeline = Rc::new(sys::watch(lifeline)?);
+        let lifeline = Rc::new(Watched::new(lifeline)?);
         let mut tasks = Tasks::default();
         tasks.spawn(self.clone().read_client(id, input));
         tasks.spawn(self.clone().write_on(End::Session(id), output.clone()));
@@ -67,15 +67,16 @@ impl Driver {
         }
     }
 
-    /// The shim says nothing; its end of the lifeline ends with it.
-    async fn watch_shim(self: Rc<Self>, id: SessionId, lifeline: Rc<AsyncFd<OwnedFd>>) {
+    /// The shim says nothing; its end of the lifeline ends with it. What somebody says all the same is
+    /// not read: it could bring descriptors, and nobody wants to drop those.
+    async fn watch_shim(self: Rc<Self>, id: SessionId, lifeline: Rc<Watched>) {
         loop {
+            let Ok(lifeline) = lifeline.get() else { return };
             let Ok(mut ready) = lifeline.readable().await else { return };
-            match rustix::net::recv(&lifeline, &mut [0_u8; 64][..], RecvFlags::DONTWAIT) {
-                Ok((got, _)) if got > 0 => {}
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => ready.clear_ready(),
-                _ => break,
+            if has_hung_up(lifeline) {
+                break;
             }
+            ready.clear_ready();
         }
         self.client_is_gone(id);
         self.settle();
@@ -114,7 +115,14 @@ impl Driver {
     }
 }
 
-fn say(lifeline: &AsyncFd<OwnedFd>, farewell: &Farewell) {
+fn has_hung_up(lifeline: &AsyncFd<OwnedFd>) -> bool {
+    let mut polled = [PollFd::new(lifeline, PollFlags::RDHUP)];
+    // HUP and ERR are told without being asked for (poll(2)).
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+}
+
+fn say(lifeline: &Watched, farewell: &Farewell) {
+    let Ok(lifeline) = lifeline.get() else { return };
     let mut farewell = farewell.clone();
     // As many as fit, escaped, into `FAREWELL_MAX`.
     farewell.reason = farewell.reason.chars().take(300).collect();

@@ -15,7 +15,8 @@ use zlink::{ReadyListener, Server};
 use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
 use super::parting::Parting;
 use super::seats::{Ledger, Room, Seat};
-use super::socket::Bounded;
+use super::shortage::{BREATH, Spare, is_shortage};
+use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
     ChildStatus, ControlError, ListReply, ReloadReply, ServerStatus, SessionStatus, StatusReply,
@@ -25,8 +26,6 @@ use crate::sys;
 
 /// Connections at a time: a person's commands are short.
 const SEATS: Room = Room { each: 16, all: 128 };
-/// How long to wait where there are no descriptors left.
-const BREATH: Duration = Duration::from_millis(100);
 /// How long a handler waits for the loop; a stop waits for a whole drain.
 const TICKET: Duration = Duration::from_secs(60);
 
@@ -44,23 +43,24 @@ impl Counter {
         rustix::io::ioctl_fionbio(&listener, true)?;
         // Connections inherit it; where the kernel cannot, the socket type looks for itself.
         sys::refuse_descriptors(&listener);
-        let listener = sys::watch(listener)?;
-        let (seats, mut spare) = (Ledger::new(SEATS), spare());
+        let listener = Guarded::new(listener, u32::MAX, self.parting.clone())?;
+        let (seats, mut spare) = (Ledger::new(SEATS), Spare::new());
         loop {
-            let mut ready = listener.readable().await?;
+            let mut ready = listener.get()?.readable().await?;
             match ready.try_io(|listener| Ok(accept(listener.get_ref())?)) {
                 Ok(Ok(connection)) => self.receive(connection, &seats),
-                Ok(Err(error)) if is_shortage(&error) => {
+                Ok(Err(error)) if Errno::from_io_error(&error).is_some_and(is_shortage) => {
                     tracing::warn!("no descriptor left: the control door turns a connection away");
-                    drop(spare.take());
-                    if let Ok(connection) = accept(listener.get_ref()) {
+                    let accepted =
+                        spare.accept(|| accept(listener.get().map_err(|_| Errno::BADF)?.get_ref()));
+                    if let Some(connection) = accepted {
                         self.turn_away(connection);
                     }
                     tokio::time::sleep(BREATH).await;
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
-            spare = spare.or_else(self::spare);
+            spare.renew();
         }
     }
 
@@ -97,15 +97,6 @@ impl Counter {
 
 fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
     rustix::net::accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-}
-
-fn is_shortage(error: &io::Error) -> bool {
-    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|errno| short.contains(&errno))
-}
-
-fn spare() -> Option<OwnedFd> {
-    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
 }
 
 async fn serve(

@@ -95,6 +95,9 @@ enum Kind {
 
 fn kind(fd: &OwnedFd) -> Kind {
     let Ok(stat) = rustix::fs::fstat(fd) else { return Kind::Other("not readable") };
+    if rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH)) {
+        return Kind::Other("a path that is not opened (O_PATH)");
+    }
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo if is_anonymous_pipe(fd) => Kind::Pipe,
         FileType::Fifo => Kind::Other("a named pipe (FIFO)"),

@@ -16,6 +16,7 @@ use rustix::net::{SendFlags, SocketFlags};
 use super::door::Attendant;
 use super::parting::Parting;
 use super::seats::{Ledger, Room, Seat};
+use super::shortage::{BREATH, Spare, is_shortage};
 use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::sys;
 use crate::wire::Answer;
@@ -30,8 +31,6 @@ const WAITING: Room = Room { each: 64, all: 1024 };
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether a seat is free while somebody waits.
 const LOOK: Duration = Duration::from_millis(5);
-/// How long to wait where this process or the machine has no descriptors left.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// The running accept thread; its drop ends it.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ impl Porter {
             seats: Ledger::new(SEATS),
             chairs: Ledger::new(WAITING),
             waiting: VecDeque::new(),
-            spare: spare(),
+            spare: Spare::new(),
         };
         let thread = std::thread::Builder::new().name("porter".into()).stack_size(DOOR_STACK);
         thread.spawn(move || hall.run(&closed))?;
@@ -77,8 +76,7 @@ struct Hall {
     chairs: Ledger,
     /// In the order in which they came.
     waiting: VecDeque<Waiting>,
-    /// Given up to accept, and so to get rid of, a connection when no other descriptor is left.
-    spare: Option<OwnedFd>,
+    spare: Spare,
 }
 
 impl Hall {
@@ -94,10 +92,10 @@ impl Hall {
     }
 
     fn answer_knock(&mut self) {
-        match self.accept() {
+        match accept(&self.listener) {
             Ok(connection) => self.receive(connection),
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => self.shed(),
+            Err(error) if is_shortage(error) => self.shed(),
             Err(error) => {
                 tracing::error!("the session door cannot accept: {error}");
                 std::thread::sleep(BREATH);
@@ -118,14 +116,8 @@ impl Hall {
         }
     }
 
-    fn accept(&self) -> Result<OwnedFd, Errno> {
-        rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC)
-    }
-
     fn receive(&mut self, connection: OwnedFd) {
-        if self.spare.is_none() {
-            self.spare = spare();
-        }
+        self.spare.renew();
         // Without credentials there is nobody to answer; uid -1 (nobody can have it) pays for it.
         let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
         self.seat_waiting();
@@ -172,13 +164,15 @@ impl Hall {
 
     fn shed(&mut self) {
         tracing::warn!("no descriptor left: the session door turns a connection away");
-        self.spare = None;
-        if let Ok(connection) = self.accept() {
+        let listener = &self.listener;
+        if let Some(connection) = self.spare.accept(|| accept(listener)) {
             let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
             self.turn_away(uid, connection);
         }
+        // Those who wait hold descriptors too, and their time passes.
+        self.seat_waiting();
         std::thread::sleep(BREATH);
-        self.spare = spare();
+        self.spare.renew();
     }
 }
 
@@ -186,8 +180,8 @@ fn take(kept: &std::sync::Mutex<Option<OwnedFd>>) -> Option<OwnedFd> {
     kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
 }
 
-fn spare() -> Option<OwnedFd> {
-    std::fs::File::open("/dev/null").ok().map(OwnedFd::from)
+fn accept(listener: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::net::accept_with(listener, SocketFlags::CLOEXEC)
 }
 
 enum Woken {

@@ -32,6 +32,7 @@ mod plan;
 mod reload;
 mod run;
 mod seats;
+mod shortage;
 mod socket;
 mod spawn;
 mod status;

@@ -2,16 +2,20 @@
 //!
 //! Closing a connection drops the descriptors that were sent and not received, and that can block for
 //! as long as their sender likes (SO_LINGER, a FUSE flush). So each uid that needs it has one closing
-//! thread with a queue: a hostile uid waits for itself.
+//! thread with a queue: a hostile uid waits for itself. What does not fit into its queue goes to a process
+//! that ends at once: closing never waits in a process that ends (inet_release() in the kernel does not
+//! linger there, and nothing is flushed that was never received).
 //!
 //! What was sent is received first: closing a connection with something unread takes our answer from
 //! its peer (ECONNRESET before the data).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::sys;
 
@@ -45,20 +49,39 @@ impl Parting {
         Self { queues: Arc::default(), most: share.clamp(16, WAITING_MAX) }
     }
 
-    /// Closes `connection` of `uid`, soon and elsewhere. Only where the uid has filled its whole queue
-    /// with connections that do not close does it happen here.
+    /// Closes `connection` of `uid`, soon and elsewhere, never here.
     pub(super) fn close(&self, uid: u32, connection: OwnedFd) {
-        let mut queues = lock(&self.queues);
-        let queue = queues.entry(uid).or_default();
-        if queue.waiting.len() >= self.most {
-            drop(queues);
-            farewell(&connection);
+        if self.queue(uid, VecDeque::from([connection])) <= self.most {
             return;
         }
-        queue.waiting.push_back(connection);
+        let mut surplus = self.latest(uid);
+        if let Err(error) = abandon(&mut surplus) {
+            tracing::warn!(uid, "connections that do not close are kept for now: {error}");
+        }
+        // What could not be given away waits with the rest: too many is better than a door that hangs.
+        if !surplus.is_empty() {
+            self.queue(uid, surplus);
+        }
+    }
+
+    /// Queues connections; says how many wait.
+    fn queue(&self, uid: u32, mut connections: VecDeque<OwnedFd>) -> usize {
+        let mut queues = lock(&self.queues);
+        let queue = queues.entry(uid).or_default();
+        queue.waiting.append(&mut connections);
+        let waiting = queue.waiting.len();
         if !queue.attended {
             queue.attended = self.attend(uid);
         }
+        waiting
+    }
+
+    /// Takes back what came last, half of what may wait.
+    fn latest(&self, uid: u32) -> VecDeque<OwnedFd> {
+        let mut queues = lock(&self.queues);
+        let Some(queue) = queues.get_mut(&uid) else { return VecDeque::new() };
+        let from = queue.waiting.len().min(self.most / 2);
+        queue.waiting.split_off(from)
     }
 
     fn attend(&self, uid: u32) -> bool {
@@ -83,6 +106,33 @@ fn farewell(connection: &OwnedFd) {
             _ => return,
         }
     }
+}
+
+/// Gives connections to a process that ends without having received them, as many as it takes. Each is
+/// sent before it is closed here, so that this close is not the last.
+fn abandon(connections: &mut VecDeque<OwnedFd>) -> io::Result<()> {
+    let (wait, waits) = sys::seqpacket_pair()?;
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    // Our own program in a role that waits for its birth, and ends when that does not come.
+    let spawned = Command::new("/proc/self/exe")
+        .arg("--role=mux")
+        .env_clear()
+        .stdin(Stdio::from(waits))
+        .stdout(Stdio::from(OwnedFd::from(far)))
+        .stderr(Stdio::null())
+        .spawn();
+    // The loop buries it, like every child.
+    spawned?;
+    let mut kept = VecDeque::new();
+    for connection in connections.drain(..) {
+        let with = [connection.as_fd()];
+        if sys::send_datagram(&near, b"x", &with, SendFlags::DONTWAIT).is_err() {
+            kept.push_back(connection);
+        }
+    }
+    *connections = kept;
+    drop(wait);
+    Ok(())
 }
 
 fn next(queues: &Mutex<BTreeMap<u32, Queue>>, uid: u32) -> Option<OwnedFd> {

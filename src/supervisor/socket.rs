@@ -8,11 +8,11 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use zlink::connection::PassedCredentials;
 use zlink::connection::socket::{ReadHalf, ReadResult, Socket, WriteHalf};
 
@@ -22,39 +22,60 @@ use crate::sys;
 
 /// The largest message, bytes.
 pub(super) const MESSAGE_MAX: usize = 64 * 1024;
-/// How long a connection may be silent.
+/// How long a connection may be silent between its messages.
 const IDLE: Duration = Duration::from_secs(60);
+/// How long it may take to say its first message, and each of them from its first byte to its last.
+const MESSAGE_WITHIN: Duration = Duration::from_secs(5);
 /// How long a peer may leave an answer lying.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A socket of the control door. What was sent to it and not received is dropped where it is closed: with
+/// this it goes to be closed elsewhere.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    socket: Option<AsyncFd<OwnedFd>>,
+    parting: Parting,
+    uid: u32,
+}
+
+impl Guarded {
+    /// `socket` must not block; its closing is on `uid`.
+    pub(super) fn new(socket: OwnedFd, uid: u32, parting: Parting) -> io::Result<Self> {
+        Ok(Self { socket: Some(sys::watch(socket)?), parting, uid })
+    }
+
+    pub(super) fn get(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+        self.socket.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            self.parting.close(self.uid, socket.into_inner());
+        }
+    }
+}
 
 /// An accepted connection.
 #[derive(Debug)]
 pub(super) struct Bounded {
     line: Arc<Line>,
-    idle: Duration,
+    patience: Patience,
 }
 
-/// What both halves hold; with the last of them the connection goes to be closed.
+/// How long a connection may be silent, and how long a message may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    idle: Duration,
+    message: Duration,
+}
+
+/// What both halves hold.
 #[derive(Debug)]
 struct Line {
-    connection: Option<AsyncFd<OwnedFd>>,
-    parting: Parting,
-    uid: u32,
+    connection: Guarded,
     _seat: Seat,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.parting.close(self.uid, connection.into_inner());
-        }
-    }
-}
-
-impl Line {
-    fn connection(&self) -> io::Result<&AsyncFd<OwnedFd>> {
-        self.connection.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
 }
 
 impl Bounded {
@@ -65,8 +86,12 @@ impl Bounded {
         seat: Seat,
         parting: Parting,
     ) -> io::Result<Self> {
-        let connection = Some(sys::watch(connection)?);
-        Ok(Self { line: Arc::new(Line { connection, parting, uid, _seat: seat }), idle: IDLE })
+        let connection = Guarded::new(connection, uid, parting)?;
+        // A byte out of band is passed over by a look and dropped by a read, with its descriptors; in
+        // line it is a byte like any other.
+        rustix::net::sockopt::set_socket_oobinline(connection.get()?, true)?;
+        let patience = Patience { idle: IDLE, message: MESSAGE_WITHIN };
+        Ok(Self { line: Arc::new(Line { connection, _seat: seat }), patience })
     }
 }
 
@@ -75,7 +100,9 @@ impl Socket for Bounded {
     type WriteHalf = Writing;
 
     fn split(self) -> (Reading, Writing) {
-        (Reading { line: self.line.clone(), idle: self.idle, unfinished: 0 }, Writing(self.line))
+        let due = Some(Instant::now() + self.patience.message);
+        let (line, patience) = (self.line.clone(), self.patience);
+        (Reading { line, patience, due, unfinished: 0 }, Writing(self.line))
     }
 }
 
@@ -83,19 +110,26 @@ impl Socket for Bounded {
 #[derive(Debug)]
 pub(super) struct Reading {
     line: Arc<Line>,
-    idle: Duration,
+    patience: Patience,
+    /// When the first message, or the one that has begun, must be whole.
+    due: Option<Instant>,
     /// Bytes since the end of the last message.
     unfinished: usize,
 }
 
 impl ReadHalf for Reading {
     async fn read(&mut self, buffer: &mut [u8]) -> zlink::Result<ReadResult> {
-        let received = timeout(self.idle, receive(self.line.connection()?, buffer)).await;
+        let until = self.due.unwrap_or_else(|| Instant::now() + self.patience.idle);
+        let received = receive(self.line.connection.get()?, buffer);
+        let received = timeout_at(until.into(), received).await;
         let bytes = received.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let fresh = buffer.get(..bytes).unwrap_or_default();
-        self.unfinished = match memchr::memrchr(0, fresh) {
-            Some(end) => bytes - end - 1,
-            None => self.unfinished + bytes,
+        let end = memchr::memrchr(0, buffer.get(..bytes).unwrap_or_default());
+        self.unfinished = end.map_or(self.unfinished + bytes, |end| bytes - end - 1);
+        let afresh = || Instant::now() + self.patience.message;
+        self.due = match end {
+            _ if self.unfinished == 0 => None,
+            Some(_) => Some(afresh()),
+            None => self.due.or_else(|| Some(afresh())),
         };
         if self.unfinished > MESSAGE_MAX {
             return Err(zlink::Error::BufferOverflow);
@@ -141,7 +175,7 @@ impl WriteHalf for Writing {
         if !descriptors.is_empty() {
             return Err(io::Error::other("this door gives no descriptors").into());
         }
-        let sent = timeout(PATIENCE, send(self.0.connection()?, bytes)).await;
+        let sent = timeout(PATIENCE, send(self.0.connection.get()?, bytes)).await;
         Ok(sent.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
     }
 }
@@ -215,12 +249,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn descriptors_out_of_band_are_seen_too() {
+        use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+        let (mut reading, _writing, far) = bounded();
+        let (pipe, _end) = std::io::pipe().expect("a pipe");
+        let fds = [std::os::fd::AsRawFd::as_raw_fd(&pipe)];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let bytes = [io::IoSlice::new(b"x")];
+        let to = std::os::fd::AsRawFd::as_raw_fd(&far);
+        sendmsg::<()>(to, &bytes, &rights, MsgFlags::MSG_OOB, None).expect("sent");
+        let error = reading.read(&mut [0; 64]).await.expect_err("refused").to_string();
+        assert!(error.contains("no descriptors"), "{error}");
+    }
+
+    fn is_timeout(error: &zlink::Error) -> bool {
+        matches!(error, zlink::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+    }
+
+    #[tokio::test]
     async fn a_silent_connection_is_not_kept() {
-        let (mut reading, _writing, _far) = bounded();
-        reading.idle = Duration::from_millis(20);
+        let (mut reading, _writing, mut far) = bounded();
+        reading.patience.idle = Duration::from_millis(20);
+        std::io::Write::write_all(&mut far, b"one\0").expect("sent");
+        reading.read(&mut [0; 64]).await.expect("a message");
         let error = reading.read(&mut [0; 64]).await.expect_err("idle");
-        let timed_out =
-            matches!(&error, zlink::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
-        assert!(timed_out, "{error}");
+        assert!(is_timeout(&error), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_trickles_in_is_not_waited_for() {
+        let (mut reading, _writing, mut far) = bounded();
+        // What has begun is due then, however often more of it comes.
+        reading.due = Some(Instant::now() + Duration::from_millis(100));
+        let trickle = std::thread::spawn(move || {
+            // Until the connection is closed.
+            while std::io::Write::write_all(&mut far, b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let error = read_all(&mut reading).await.expect_err("too slow");
+        assert!(is_timeout(&error), "{error}");
+        drop((reading, _writing));
+        trickle.join().expect("ended");
     }
 }

@@ -1,11 +1,12 @@
 //! The session door as a stranger meets it: one datagram with whatever descriptors, one answer.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
+use rustix::fs::OFlags;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
     socket_with,
@@ -53,6 +54,14 @@ pub(crate) enum Thing {
     Directory,
     Null,
     Memfd,
+    /// A pipe that was opened by its path and not opened (O_PATH).
+    PathOnly,
+    /// A pipe's description that reads and writes.
+    BothEnds,
+    Epoll,
+    Event,
+    /// A stream socket that nobody is connected to.
+    Unconnected,
 }
 
 impl Thing {
@@ -87,12 +96,28 @@ impl Thing {
                 open(&path).into()
             }
             Self::Directory => File::open(directory).expect("open").into(),
+            Self::PathOnly => reopened(&read, OFlags::PATH),
+            Self::BothEnds => reopened(&read, OFlags::RDWR),
+            Self::Epoll => rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)
+                .expect("made"),
+            Self::Event => {
+                rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).expect("made")
+            }
+            Self::Unconnected => {
+                socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                    .expect("made")
+            }
             Self::Null => open(Path::new("/dev/null")).into(),
             Self::Memfd => {
                 rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC).expect("a memfd")
             }
         }
     }
+}
+
+fn reopened(fd: &OwnedFd, flags: OFlags) -> OwnedFd {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::open(link, flags | OFlags::CLOEXEC, rustix::fs::Mode::empty()).expect("opened anew")
 }
 
 fn keep(kept: &mut Vec<OwnedFd>, near: OwnedFd, far: OwnedFd) -> OwnedFd {

@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
-use rustix::thread::{Gid, Uid};
 use serde_json::Value;
 
 use super::processes::{Held, descendants, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
 use super::tenantd;
+use super::weapon::as_user;
 
 /// How long everything that a supervisor started may outlive its SIGTERM.
 const GONE: Duration = Duration::from_secs(5);
 
 /// The user that user-mode tests belong to when the tests run as root (`tests/run` makes it).
-fn test_user() -> Option<User> {
+pub(crate) fn test_user() -> Option<User> {
     let name = std::env::var("TENANTD_TEST_USER").ok()?;
     if name.is_empty() || !geteuid().is_root() {
         return None;
@@ -41,25 +41,10 @@ pub(crate) fn as_test_user(command: &mut Command) -> &mut Command {
 /// Does something on a thread that is the user whom the supervisor belongs to: what the kernel notes of
 /// a connection or a pipe is who made it.
 pub(crate) fn as_owner<T: Send>(deed: impl FnOnce() -> T + Send) -> T {
-    as_user(test_user().map(|user| (user.uid.as_raw(), user.gid.as_raw())), deed)
-}
-
-/// As [`as_owner`], for this uid and gid; without one, as who runs the test.
-pub(crate) fn as_user<T: Send>(who: Option<(u32, u32)>, deed: impl FnOnce() -> T + Send) -> T {
-    let become_user = || {
-        if let Some((uid, gid)) = who {
-            rustix::thread::set_thread_groups(&[]).expect("groups");
-            rustix::thread::set_thread_gid(Gid::from_raw(gid)).expect("gid");
-            rustix::thread::set_thread_uid(Uid::from_raw(uid)).expect("uid");
-        }
-    };
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            become_user();
-            deed()
-        });
-        thread.join().expect("no panic in there")
-    })
+    match test_user() {
+        Some(user) => as_user(user.uid.as_raw(), user.gid.as_raw(), deed),
+        None => deed(),
+    }
 }
 
 /// Gives a file to who runs the supervisor.
@@ -197,19 +182,33 @@ impl Home {
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
         let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
-        command.args(arguments);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         self.launch(command)
     }
 
     /// Starts a supervisor in system mode, as who runs the test: root.
     pub(crate) fn start_system(&self) -> Supervisor<'_> {
-        let mut command = Command::new(tenantd());
-        command.args(["serve", "--system", "--insecure-unenforced"]);
-        command.env("TENANTD_HOME", self.path()).current_dir("/");
-        self.launch(command)
+        self.start_system_under(&[])
     }
 
-    fn launch(&self, mut command: Command) -> Supervisor<'_> {
+    /// As [`Home::start_system`], through a command that becomes it (`prlimit`, `env`).
+    pub(crate) fn start_system_under(&self, wrapper: &[&str]) -> Supervisor<'_> {
+        self.launch(self.system_command(wrapper))
+    }
+
+    /// What starts a supervisor in system mode.
+    pub(crate) fn system_command(&self, wrapper: &[&str]) -> Command {
+        let words = ["serve", "--system", "--insecure-unenforced"].map(AsRef::as_ref);
+        let mut all = wrapper.iter().map(AsRef::as_ref).chain([tenantd().as_os_str()]);
+        let mut command = Command::new(all.next().expect("the binary"));
+        command.args(all).args::<[&std::ffi::OsStr; 3], _>(words);
+        command.env("TENANTD_HOME", self.path()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts a supervisor by this command and waits until it says that it is ready.
+    pub(crate) fn launch(&self, mut command: Command) -> Supervisor<'_> {
         let path = self.path().join("notify");
         let _ = fs::remove_file(&path); // of a supervisor before this one
         let notify = UnixDatagram::bind(&path).expect("bound");
@@ -217,7 +216,7 @@ impl Home {
         let log = self.file("serve.log", "");
         let stderr = fs::File::options().append(true).open(&log).expect("a log");
         command.env("NOTIFY_SOCKET", &path);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn();
+        let child = command.stderr(stderr).spawn();
         let mut supervisor =
             Supervisor { home: self, child: child.expect("started"), notify, stopped: false };
         supervisor.until_told("READY=1");
@@ -264,6 +263,15 @@ impl Supervisor<'_> {
                 assert!(Instant::now() < deadline, "no {wanted}: {}", self.log());
             }
         }
+    }
+
+    /// What it tells systemd next, if anything within this time.
+    pub(crate) fn next_word(&self, within: Duration) -> Option<String> {
+        let mut buffer = [0; 4096];
+        readable(&self.notify, Instant::now() + within).then(|| {
+            let count = self.notify.recv(&mut buffer).expect("a datagram");
+            String::from_utf8_lossy(&buffer[..count]).into_owned()
+        })
     }
 
     /// What it wrote to stderr.

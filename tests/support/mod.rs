@@ -10,22 +10,29 @@ mod light;
 mod packages;
 mod person;
 mod processes;
+mod pulse;
 mod session;
 mod side_by_side;
 mod tenants;
+mod weapon;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
-pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, as_user, own};
+pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own, test_user};
 pub(crate) use light::{Ended, Light};
 pub(crate) use packages::Packages;
 pub(crate) use person::Person;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
+pub(crate) use pulse::{LATE, Pulse};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
 pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};
 pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
+pub(crate) use weapon::{
+    Fuse, Weapon, as_user, become_user, open_descriptors, send_with, threads,
+    wait_for_few_descriptors, wait_until, while_stopped,
+};
 
 /// The binary under test.
 pub(crate) fn tenantd() -> &'static Path {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-use super::home::{as_owner, as_user};
+use super::home::as_owner;
+use super::weapon::as_user;
 
 /// How long anything may take before a test fails: far more than a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -105,25 +106,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Starts `command` with pipes.
+    /// Starts `command` with pipes, which are the owner's: a supervisor opens them anew.
     pub(crate) fn spawn(command: Command) -> Self {
-        // The pipes must be the owner's: a supervisor opens them anew.
-        Self::spawn_by(command, |command| as_owner(|| command.spawn()))
+        as_owner(|| Self::spawn_as_is(command))
     }
 
-    /// As [`Session::spawn`], with pipes of who runs the test.
-    pub(crate) fn spawn_ourselves(command: Command) -> Self {
-        Self::spawn_by(command, Command::spawn)
-    }
-
-    fn spawn_by(
-        mut command: Command,
-        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
-    ) -> Self {
+    /// Starts `command` with pipes of who asks.
+    pub(crate) fn spawn_as_is(mut command: Command) -> Self {
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
         let log = File::options().append(true).open(stderr.path()).expect("an open file");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let spawned = spawn(&mut command);
+        let spawned = command.spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = Lines::new(child.stdout.take().expect("a pipe"));
@@ -135,7 +128,7 @@ impl Session {
     /// are those of `command`.
     pub(crate) fn spawn_with_pipes_of(who: (u32, u32), mut command: Command) -> Self {
         let pipes = || (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
-        let ((stdin, to), (from, stdout)) = as_user(Some(who), pipes);
+        let ((stdin, to), (from, stdout)) = as_user(who.0, who.1, pipes);
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
         let log = File::options().append(true).open(stderr.path()).expect("an open file");
         command.stdin(stdin).stdout(stdout).stderr(log);

@@ -45,7 +45,7 @@ fn log_in(machine: &Machine) {
 }
 
 fn connect(machine: &Machine) -> Session {
-    Session::spawn_ourselves(machine.command_as("alice", &[&BARE[..], &CONNECT].concat()))
+    Session::spawn_as_is(machine.command_as("alice", &[&BARE[..], &CONNECT].concat()))
 }
 
 fn assert_works(session: &mut Session) {
@@ -178,7 +178,7 @@ fn the_supervisor_survives_the_kill_of_its_client_s_control_group() {
     let client = ["systemd-run", "--user", "--quiet", "--pipe", "--unit=client", "--", "sh", "-c"];
     let script = "tenantd connect acme; true";
     let command = machine.command_as("alice", &[&client[..], &[script]].concat());
-    let mut doomed = Session::spawn_ourselves(command);
+    let mut doomed = Session::spawn_as_is(command);
     assert_works(&mut doomed);
     let first = supervisor(&machine);
     let group = machine.processes(&show(&machine, "client.service", "ControlGroup"));

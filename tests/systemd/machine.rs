@@ -164,12 +164,12 @@ impl Machine {
 
     /// Opens a session of the system's supervisor as root.
     pub(crate) fn connect(&self, target: &str) -> Session {
-        Session::spawn_ourselves(self.command(&["tenantd", "connect", target]))
+        Session::spawn_as_is(self.command(&["tenantd", "connect", target]))
     }
 
     /// Opens a session as one of its people.
     pub(crate) fn connect_as(&self, user: &str, target: &str) -> Session {
-        Session::spawn_ourselves(self.command_as(user, &["tenantd", "connect", target]))
+        Session::spawn_as_is(self.command_as(user, &["tenantd", "connect", target]))
     }
 
     /// Every process in a control group and below it, each held.
