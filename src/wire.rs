@@ -21,7 +21,7 @@ use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::names::{ServerName, SessionId, TenantId};
 
 /// The version of everything in this file. A peer with another one drains.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The largest datagram of a cell, bytes.
 pub const CELL_DATAGRAM: usize = 64 * 1024;
 /// The largest datagram of the session door, bytes.
@@ -31,7 +31,8 @@ pub const DOOR_DATAGRAM: usize = 4 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Birth {
-    /// Descriptors: plan ([`MuxPlan`]), the listening cell socket, the tenant's server log (append).
+    /// Descriptors: plan ([`MuxPlan`]), the listening cell socket, the tenant's server log (append), its
+    /// memory of handshakes (read, append).
     Mux,
     /// Descriptors: plan ([`StagePlan`]), stdin, stdout, stderr, lifeline, data directory.
     Stage,
@@ -49,6 +50,8 @@ pub struct MuxPlan {
     pub name: String,
     /// The digest of the configuration that this plan was made from.
     pub digest: String,
+    /// The digest of what running servers were started with: where it differs, they are stale.
+    pub start_digest: String,
     /// Its servers.
     pub servers: Vec<ServerPlan>,
     /// Its feature switches, for the context of each request.
@@ -83,6 +86,20 @@ pub struct ServerPlan {
     pub start_timeout_ms: u64,
     /// What it may ask a client for while shared.
     pub shared_capabilities: Vec<SharedCapability>,
+    /// Why it may not run now, where that can be cured: its sessions stay and wait.
+    pub held: Option<Ailment>,
+}
+
+/// What keeps a server from its sessions, and can be cured: they stay, and are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ailment {
+    /// For machines: `suspended`, `crash-loop`, ...
+    pub reason: String,
+    /// What is wrong and what to do, under 300 characters, one line.
+    pub message: String,
+    /// The exit code of a strict shim (sysexits(3)).
+    pub code: u8,
 }
 
 /// What the stage needs to become a server.
@@ -111,6 +128,10 @@ pub struct StagePlan {
 pub struct Holder {
     /// The uid.
     pub uid: u32,
+    /// The primary gid.
+    pub gid: u32,
+    /// The supplementary groups when it connected.
+    pub groups: Vec<u32>,
     /// The user's name, or the uid in digits.
     pub user: String,
     /// What the grants give: permissions.
@@ -136,12 +157,18 @@ pub enum ToMux {
         server: ServerName,
         /// Whose it is.
         holder: Holder,
+        /// Whether it ends at once where it could wait for a cure.
+        strict: bool,
     },
     /// The child asked for runs. Descriptors: its stdin (we write), stdout (we read), stderr (we read),
     /// lifeline, pidfd of its keeper.
     Started {
         /// As in [`FromMux::Start`].
         child: u64,
+        /// The pid of its keeper, for people to see.
+        pid: i32,
+        /// A fingerprint of the program: what was learned of another one does not hold.
+        program: String,
     },
     /// The child asked for was not started.
     NotStarted {
@@ -191,20 +218,28 @@ pub enum ToMux {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromMux {
-    /// The answer to [`ToMux::Adopt`]. Descriptors: the keepers' pidfds, in the order of `children`.
+    /// The answer to [`ToMux::Adopt`]; [`FromMux::Inventory`] follows.
     Hello {
         /// [`VERSION`].
         wire: u32,
         /// The tenant.
         tenant: TenantId,
-        /// The digest of its configuration.
+        /// [`MuxPlan::digest`] of its plan.
         digest: String,
+        /// [`MuxPlan::start_digest`] of its plan.
+        start_digest: String,
         /// The last record of its audit log.
         audit_head: Option<String>,
-        /// Its sessions.
+    },
+    /// What a mux has, after its [`FromMux::Hello`], in as many parts as its datagrams need.
+    /// Descriptors: the keepers' pidfds, in the order of `children`.
+    Inventory {
+        /// Sessions.
         sessions: Vec<SessionLine>,
-        /// Its children that run.
+        /// Children that run.
         children: Vec<ChildLine>,
+        /// Whether this was the last part.
+        last: bool,
     },
     /// A child is wanted. Answered by [`ToMux::Started`] or [`ToMux::NotStarted`].
     Start {
@@ -231,12 +266,14 @@ pub enum FromMux {
         /// Why.
         reason: String,
     },
-    /// The answer to [`ToMux::Status`].
+    /// The answer to [`ToMux::Status`], in as many parts as its datagrams need.
     Status {
         /// From the question.
         ticket: u64,
-        /// What there is.
+        /// What there is: lists are parts of the whole, counters come with every part.
         status: MuxStatus,
+        /// Whether this was the last part.
+        last: bool,
     },
     /// The server log has reached its size: a new file, please.
     LogFull,
@@ -252,10 +289,8 @@ pub struct SessionLine {
     pub session: SessionId,
     /// Its server.
     pub server: ServerName,
-    /// The uid that it belongs to.
-    pub uid: u32,
-    /// The user that it belongs to.
-    pub user: String,
+    /// Whose it is.
+    pub holder: Holder,
     /// What the client calls itself; self-reported.
     pub client: Option<String>,
     /// `legacy`, `modern`, or nothing before the first message.
@@ -276,9 +311,12 @@ pub struct ChildLine {
     pub child: u64,
     /// Its server.
     pub server: ServerName,
+    /// The pid of its keeper, where it runs.
+    pub pid: Option<i32>,
     /// Whose it is, where `share` is user or session.
     pub user: Option<String>,
-    /// `starting`, `running`, `stopping`, `idle`, `waiting` (for its next start), `failed`.
+    /// `starting`, `running`, `stopping`, `idle`, `waiting` (for its next start), `crash-loop`, `failed`
+    /// (trying again needs a change), `held` (not to run now).
     pub state: String,
     /// `legacy` or `modern`, once known.
     pub era: Option<String>,
@@ -290,6 +328,8 @@ pub struct ChildLine {
     pub starts: u64,
     /// Why it is not running, or how it ended last.
     pub last: Option<String>,
+    /// The last lines that it wrote to stderr, oldest first, each short.
+    pub stderr: Vec<String>,
     /// Seconds since it was started.
     pub age_s: u64,
 }

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::task::spawn_local;
 
 use super::driver::{Driver, Tasks};
 use super::exchange::Exchange;
+use super::status::parts;
 use crate::post::{self, PostError};
 use crate::sys;
 use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
@@ -25,32 +26,40 @@ use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
 /// Messages that may wait for a supervisor that is busy; beyond it the line is given up.
 const QUEUE: usize = 1024;
 
+/// A message with its descriptors.
+type Letter = (Vec<u8>, Vec<Rc<OwnedFd>>);
+
 /// The connection of one supervisor.
 pub(super) struct Link {
     socket: AsyncFd<OwnedFd>,
-    queue: RefCell<VecDeque<Vec<u8>>>,
+    queue: RefCell<VecDeque<Letter>>,
     wake: Notify,
 }
 
 impl Link {
     /// Sends, or queues; false if the line is dead or its queue full.
-    pub(super) fn send(&self, message: &FromMux, descriptors: &[BorrowedFd<'_>]) -> bool {
+    pub(super) fn send(&self, message: &FromMux, descriptors: Vec<Rc<OwnedFd>>) -> bool {
         let Ok(bytes) = serde_json::to_vec(message) else { return false };
+        let letter = (bytes, descriptors);
         let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
-            match sys::send_datagram(&self.socket, &bytes, descriptors, SendFlags::DONTWAIT) {
+            match self.try_send(&letter) {
                 Ok(()) => return true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
         }
-        // Only `Hello` carries descriptors, and it is the first message: it never waits.
-        if queue.len() >= QUEUE || !descriptors.is_empty() {
+        if queue.len() >= QUEUE {
             return false;
         }
-        queue.push_back(bytes);
+        queue.push_back(letter);
         self.wake.notify_one();
         true
+    }
+
+    fn try_send(&self, (bytes, descriptors): &Letter) -> io::Result<()> {
+        let descriptors: Vec<_> = descriptors.iter().map(|fd| fd.as_fd()).collect();
+        sys::send_datagram(&self.socket, bytes, &descriptors, SendFlags::DONTWAIT)
     }
 
     async fn write_on(self: Rc<Self>) {
@@ -60,7 +69,7 @@ impl Link {
                 let Ok(mut ready) = self.socket.writable().await else { return };
                 let mut queue = self.queue.borrow_mut();
                 let Some(first) = queue.front() else { break };
-                match sys::send_datagram(&self.socket, first, &[], SendFlags::DONTWAIT) {
+                match self.try_send(first) {
                     Ok(()) => drop(queue.pop_front()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                     Err(_) => return,
@@ -146,28 +155,7 @@ impl Driver {
 
     /// Says Hello; a supervisor of another wire version gets a mux that leaves.
     fn adopted(self: &Rc<Self>, link: &Rc<Link>, wire: u32) -> bool {
-        let now = std::time::Instant::now();
-        let exchange = self.exchange.borrow();
-        let wires = self.children.borrow();
-        let mut children = exchange.child_lines(now);
-        // What one datagram can carry; the supervisor finds the rest in the tenant's cgroup.
-        children.retain(|line| wires.contains_key(&line.child));
-        children.truncate(sys::DESCRIPTORS);
-        let pidfds: Vec<BorrowedFd<'_>> = children
-            .iter()
-            .filter_map(|line| wires.get(&line.child))
-            .map(|wire| wire.pidfd.as_fd())
-            .collect();
-        let hello = FromMux::Hello {
-            wire: wire::VERSION,
-            tenant: exchange.plan.tenant.clone(),
-            digest: exchange.plan.digest.clone(),
-            audit_head: None,
-            sessions: exchange.session_lines(now),
-            children: children.clone(),
-        };
-        let said = link.send(&hello, &pidfds);
-        drop((exchange, wires));
+        let said = self.introduce(link);
         if wire != wire::VERSION {
             let reason = "tenantd was replaced by another version; connect again".to_owned();
             self.start_drain(Farewell { reason, code: 69 }, None);
@@ -182,22 +170,47 @@ impl Driver {
         said
     }
 
+    /// Hello, and what there is.
+    fn introduce(&self, link: &Link) -> bool {
+        let now = std::time::Instant::now();
+        let exchange = self.exchange.borrow();
+        let wires = self.children.borrow();
+        let hello = FromMux::Hello {
+            wire: wire::VERSION,
+            tenant: exchange.plan.tenant.clone(),
+            digest: exchange.plan.digest.clone(),
+            start_digest: exchange.plan.start_digest.clone(),
+            audit_head: None,
+        };
+        let mut running = exchange.child_lines(now);
+        running.retain(|line| wires.contains_key(&line.child));
+        let mut parts = parts(exchange.session_lines(now), running).into_iter().peekable();
+        let mut said = link.send(&hello, Vec::new());
+        while let Some((sessions, children)) = parts.next() {
+            let wires = children.iter().filter_map(|line| wires.get(&line.child));
+            let pidfds = wires.map(|wire| wire.pidfd.clone()).collect();
+            let last = parts.peek().is_none();
+            said &= link.send(&FromMux::Inventory { sessions, children, last }, pidfds);
+        }
+        said
+    }
+
     fn obey(self: &Rc<Self>, message: ToMux, descriptors: Vec<OwnedFd>) {
         match message {
             ToMux::Adopt { .. } => {}
-            ToMux::Open { session, server, holder } => {
+            ToMux::Open { session, server, holder, strict } => {
                 let opened = post::exactly(descriptors)
                     .map_err(io::Error::other)
-                    .and_then(|fds| self.open_session(session, server, holder, fds));
+                    .and_then(|fds| self.open_session(session, server, holder, strict, fds));
                 if let Err(error) = opened {
                     let reason = format!("the session could not be opened: {error}");
                     self.tell(&FromMux::Closed { session, reason });
                 }
             }
-            ToMux::Started { child } => {
+            ToMux::Started { child, pid, program } => {
                 let adopted = post::exactly(descriptors)
                     .map_err(io::Error::other)
-                    .and_then(|fds| self.adopt_child(child, fds));
+                    .and_then(|fds| self.adopt_child(child, pid, program, fds));
                 if let Err(error) = adopted {
                     let reason = format!("its descriptors could not be used: {error}");
                     self.with(|exchange, now| exchange.child_ended(child, &reason, false, now));
@@ -219,8 +232,11 @@ impl Driver {
                 self.start_drain(Farewell { reason, code }, Some(within));
             }
             ToMux::Status { ticket } => {
-                let status = self.exchange.borrow().status(std::time::Instant::now());
-                self.tell(&FromMux::Status { ticket, status });
+                let parts = self.exchange.borrow().status(std::time::Instant::now());
+                let last = parts.len();
+                for (part, status) in (1..).zip(parts) {
+                    self.tell(&FromMux::Status { ticket, status, last: part == last });
+                }
             }
             ToMux::Log => {
                 if let Ok([file]) = post::exactly::<1>(descriptors) {

@@ -70,10 +70,11 @@ pub(super) struct Session {
     pub(super) permissions: Vec<String>,
 }
 
-/// A child as the supervisor knows it.
+/// Somebody who waits for a mux's status, and the parts that have come.
 #[derive(Debug)]
-pub(super) struct Child {
-    pub(super) pid: Option<i32>,
+struct Asking {
+    tell: oneshot::Sender<MuxStatus>,
+    heard: MuxStatus,
 }
 
 /// The file of a cell socket; its drop removes it.
@@ -107,8 +108,9 @@ pub(super) struct Cell {
     pub(super) may_leave: bool,
     /// Who waits for this cell to be ready, or to be gone; each has a seat of the door.
     pub(super) waiting: Vec<OpenAsk>,
-    pub(super) children: BTreeMap<u64, Child>,
-    pub(super) tickets: BTreeMap<u64, oneshot::Sender<MuxStatus>>,
+    /// The children that it asked for and that have not gone.
+    pub(super) children: BTreeSet<u64>,
+    tickets: BTreeMap<u64, Asking>,
     outbox: mpsc::Sender<Parcel>,
     tasks: [JoinHandle<()>; 2],
     _socket: SocketFile,
@@ -127,6 +129,7 @@ pub(super) struct Seed<'a> {
     pub(super) plan: &'a MuxPlan,
     pub(super) socket: PathBuf,
     pub(super) log: File,
+    pub(super) memory: File,
     pub(super) binary: &'a Binary,
     pub(super) house: Handle,
 }
@@ -134,11 +137,11 @@ pub(super) struct Seed<'a> {
 impl Cell {
     /// Starts a mux and connects to it as any later supervisor would.
     pub(super) fn start(seed: Seed<'_>) -> io::Result<Self> {
-        let Seed { number, tenant, plan, socket, log, binary, house } = seed;
+        let Seed { number, tenant, plan, socket, log, memory, binary, house } = seed;
         let (listener, socket) = listen(socket)?;
         let plan = post::seal(plan).map_err(io::Error::other)?;
-        let born =
-            binary.start(&Birth::Mux, &[plan.as_fd(), listener.as_fd(), log.as_fd()], &log)?;
+        let given = [plan.as_fd(), listener.as_fd(), log.as_fd(), memory.as_fd()];
+        let born = binary.start(&Birth::Mux, &given, &log)?;
         let line = connect(&socket.0).inspect_err(|_| kill(&born.pidfd))?;
         let (line, pidfd) = (Arc::new(line), Arc::new(born.pidfd));
         let (outbox, parcels) = mpsc::channel(OUTBOX);
@@ -167,7 +170,7 @@ impl Cell {
             on_the_way: BTreeSet::new(),
             may_leave: false,
             waiting: Vec::new(),
-            children: BTreeMap::new(),
+            children: BTreeSet::new(),
             tickets: BTreeMap::new(),
             outbox,
             tasks,
@@ -182,6 +185,28 @@ impl Cell {
         if self.outbox.try_send(Parcel { what, descriptors }).is_err() {
             tracing::error!(tenant = %self.tenant.id, "the mux takes no messages and is killed");
             kill(&self.pidfd);
+        }
+    }
+
+    /// Asks it how it is.
+    pub(super) fn ask_status(&mut self, ticket: u64) -> oneshot::Receiver<MuxStatus> {
+        let (tell, told) = oneshot::channel();
+        self.tickets.retain(|_, waiting| !waiting.tell.is_closed());
+        self.tickets.insert(ticket, Asking { tell, heard: MuxStatus::default() });
+        self.send(ToMux::Status { ticket }, Vec::new());
+        told
+    }
+
+    /// A part of its answer.
+    pub(super) fn told(&mut self, ticket: u64, mut part: MuxStatus, last: bool) {
+        let Some(mut asking) = self.tickets.remove(&ticket) else { return };
+        part.sessions.splice(..0, std::mem::take(&mut asking.heard.sessions));
+        part.children.splice(..0, std::mem::take(&mut asking.heard.children));
+        if last {
+            // Who no longer waits needs no answer.
+            let _ = asking.tell.send(part);
+        } else {
+            self.tickets.insert(ticket, Asking { heard: part, ..asking });
         }
     }
 

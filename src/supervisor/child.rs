@@ -27,6 +27,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 #[derive(Debug)]
 pub(super) struct Prepared {
     plan: StagePlan,
+    program: String,
     data: OwnedFd,
 }
 
@@ -77,7 +78,24 @@ pub(super) fn prepare(
         open_files: at(tenant.quota.open_files).map(u64::from),
         data_bytes: at(tenant.quota.memory),
     };
-    Ok(Prepared { plan, data })
+    let program = fingerprint(&plan);
+    Ok(Prepared { plan, program, data })
+}
+
+/// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
+/// script that was replaced has another one.
+fn fingerprint(plan: &StagePlan) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let mut hash = blake3::Hasher::new();
+    // Fails only for maps whose keys are not text: there is none.
+    hash.update(&serde_json::to_vec(plan).unwrap_or_default());
+    for path in std::iter::once(&plan.command).chain(&plan.args).filter(|a| a.starts_with('/')) {
+        if let Ok(file) = std::fs::metadata(path) {
+            let seen = (file.ino(), file.mtime(), file.mtime_nsec(), file.size());
+            hash.update(format!("{seen:?}").as_bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
 }
 
 /// The directory that a tenant's data is in.
@@ -136,6 +154,7 @@ fn environment(
 #[derive(Debug)]
 pub(super) struct Delivered {
     pub(super) born: Born,
+    pub(super) program: String,
     stdin: OwnedFd,
     stdout: OwnedFd,
     stderr: OwnedFd,
@@ -168,7 +187,8 @@ pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Res
         prepared.data.as_fd(),
     ];
     let born = binary.start(&Birth::Stage, &theirs, log)?;
-    Ok(Delivered { born, stdin: feed, stdout, stderr, lifeline: leash })
+    let program = prepared.program.clone();
+    Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

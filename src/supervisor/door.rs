@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::hand::Hand;
-use super::message::{Admission, Handle, OpenAsk, Pass};
+use super::message::{Admission, Handle, OpenAsk, Pass, Wish};
 use super::parting::Parting;
 use crate::auth::{AuthError, Directory, Nobodies, Principal, identify};
 use crate::names::Target;
@@ -24,6 +24,17 @@ use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the supervisor may take: a tenant that drains finishes first (`drain`, 5 s by default).
 const VERDICT: Duration = Duration::from_secs(12);
+
+/// How long the loop may take to hear of a mux's death.
+const NEWS: Duration = Duration::from_millis(5);
+
+/// Why a mux did not get the descriptors.
+enum Undelivered {
+    /// It has died.
+    Gone,
+    /// It left its messages lying for too long.
+    Busy,
+}
 
 /// What every door thread needs; cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,18 +58,43 @@ impl Attendant {
         let (request, descriptors) = receive(connection)?;
         let principal = self.who(connection)?;
         match request {
-            Request::Open { target, strict: _ } => {
+            Request::Open { target, strict } => {
                 let hand = Hand::check(descriptors).map_err(|error| bad(&error.to_string()))?;
-                match self.ask(principal, parse(target.as_deref())?, false)? {
-                    Some(pass) => self.pass(pass, &hand),
-                    None => Ok(Answer::Known),
-                }
+                self.open(&principal, &parse(target.as_deref())?, strict, &hand)
             }
             Request::Ask { .. } if !descriptors.is_empty() => {
                 Err(bad("a question needs no descriptors"))
             }
             Request::Ask { target } => {
-                self.ask(principal, parse(target.as_deref())?, true).map(|_| Answer::Known)
+                self.ask(principal, parse(target.as_deref())?, Wish::Known).map(|_| Answer::Known)
+            }
+        }
+    }
+
+    /// Passes the descriptors on; where the mux has just died, to the next one.
+    fn open(
+        &self,
+        principal: &Principal,
+        target: &Target,
+        strict: bool,
+        hand: &Hand,
+    ) -> Result<Answer, Refusal> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let wish = Wish::Session { strict };
+            let Some(pass) = self.ask(principal.clone(), target.clone(), wish)? else {
+                return Ok(Answer::Known);
+            };
+            match self.pass(pass, hand) {
+                Err(Undelivered::Gone) if Instant::now() < until => std::thread::sleep(NEWS),
+                Err(Undelivered::Gone) => {
+                    let said = "the tenant's process keeps ending (try again, see tenantd why)";
+                    return Err(unavailable(said, "gone"));
+                }
+                Err(Undelivered::Busy) => {
+                    return Err(unavailable("the tenant is too busy (try again)", "busy"));
+                }
+                Ok(answer) => return Ok(answer),
             }
         }
     }
@@ -81,13 +117,13 @@ impl Attendant {
         &self,
         principal: Principal,
         target: Target,
-        question: bool,
+        wish: Wish,
     ) -> Result<Option<Pass>, Refusal> {
         let (reply, verdict) = std::sync::mpsc::sync_channel(1);
         let ids = self.directory.ids();
         let deadline = Instant::now() + VERDICT;
         self.house
-            .open(OpenAsk { principal, ids, target, question, deadline, reply })
+            .open(OpenAsk { principal, ids, target, wish, deadline, reply })
             .map_err(|_| leaving())?;
         match verdict.recv_timeout(VERDICT) {
             Ok(Admission::Pass(pass)) => Ok(Some(*pass)),
@@ -100,9 +136,9 @@ impl Attendant {
         }
     }
 
-    fn pass(&self, pass: Pass, hand: &Hand) -> Result<Answer, Refusal> {
-        let bytes = serde_json::to_vec(&pass.open)
-            .map_err(|error| unavailable(&error.to_string(), "internal"))?;
+    fn pass(&self, pass: Pass, hand: &Hand) -> Result<Answer, Undelivered> {
+        // Fails only for maps whose keys are not text: there is none.
+        let bytes = serde_json::to_vec(&pass.open).unwrap_or_default();
         let until = Instant::now() + PATIENCE;
         loop {
             let sent = sys::send_datagram(&pass.line, &bytes, &hand.borrow(), SendFlags::DONTWAIT);
@@ -110,13 +146,10 @@ impl Attendant {
                 Ok(()) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if !ready(&pass.line, PollFlags::OUT, until) {
-                        return Err(unavailable("the tenant is too busy (try again)", "busy"));
+                        return Err(Undelivered::Busy);
                     }
                 }
-                Err(error) => {
-                    let said = format!("the tenant's process is gone: {error} (try again)");
-                    return Err(unavailable(&said, "gone"));
-                }
+                Err(_) => return Err(Undelivered::Gone),
             }
         }
         let Pass { tenant, server, session, slip, .. } = pass;

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
 use super::child::{self, Prepared};
-use super::message::{CellNews, Handle, Message, Returned};
+use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
 use super::watch::Watch;
-use super::{Options, logs, plan};
+use super::{Options, logs, memory, plan};
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
 use crate::names::TenantId;
@@ -42,6 +42,8 @@ pub(super) struct House {
     pub(super) slips: mpsc::Sender<Returned>,
     pub(super) cells: BTreeMap<TenantId, Cell>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
+    /// Who waits for a short pause to end; each has a seat of the door.
+    pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
     pub(super) next_cell: u64,
     pub(super) next_ticket: u64,
@@ -126,12 +128,8 @@ impl House {
                 let reason = if reason.is_empty() { "the client left" } else { &reason };
                 tracing::info!(%tenant, %session, "a session ended: {}", one_line(reason));
             }
-            FromMux::Status { ticket, status } => {
-                if let Some(asker) = cell.tickets.remove(&ticket) {
-                    // Who no longer waits needs no answer.
-                    let _ = asker.send(status);
-                }
-            }
+            FromMux::Status { ticket, status, last } => cell.told(ticket, status, last),
+            FromMux::Inventory { .. } => {}
             FromMux::LogFull => self.rotate(tenant),
             FromMux::MayLeave => {
                 cell.may_leave = !cell.on_the_way.is_empty() || cell.sessions.is_empty();
@@ -182,6 +180,7 @@ impl House {
             plan: &plan,
             socket,
             log: logs::open(&self.options.layout, &tenant.id)?,
+            memory: memory::open(&self.options.layout, &tenant.id)?,
             binary: &self.binary,
             house: self.handle.clone(),
         };
@@ -208,7 +207,10 @@ impl House {
         let left = self.pauses.iter().filter_map(|(id, pause)| {
             pause.left(now).filter(|_| !self.cells.contains_key(id) && waits(id))
         });
-        left.min().map(|left| now + left)
+        // Whose pause it is does not matter: who asks too early waits on.
+        let ends = self.pauses.values().filter_map(|pause| pause.left(now)).min();
+        let patient = (!self.patient.is_empty()).then(|| ends.unwrap_or_default());
+        left.chain(patient).min().map(|left| now + left)
     }
 
     /// Starts what starts with its tenant.
@@ -256,10 +258,10 @@ impl House {
         if !matches!(cell.phase, Phase::Ready) {
             return refuse(cell, "the tenant is being stopped", false);
         }
-        if cell.children.len() >= cell.most_children() || cell.children.contains_key(&child) {
+        if cell.children.len() >= cell.most_children() || cell.children.contains(&child) {
             return refuse(cell, "all children that max_children allows are there", false);
         }
-        cell.children.insert(child, super::cell::Child { pid: None });
+        cell.children.insert(child);
         let (number, house) = (cell.number, self.handle.clone());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
         // The data directory may be on a file system that hangs: not on the loop.
@@ -288,8 +290,8 @@ impl House {
         match started {
             Ok(delivered) => {
                 tracing::info!(%tenant, pid = delivered.born.pid, "a server was started");
-                cell.children.insert(child, super::cell::Child { pid: Some(delivered.born.pid) });
-                cell.send(ToMux::Started { child }, delivered.into_descriptors());
+                let (pid, program) = (delivered.born.pid, delivered.program.clone());
+                cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
             Err(reason) => {
                 tracing::error!(%tenant, "a server was not started: {reason}");

@@ -27,12 +27,20 @@ pub(super) struct OpenAsk {
     pub(super) principal: Principal,
     pub(super) ids: Arc<Ids>,
     pub(super) target: Target,
-    /// Whether only to say if the tenant is known.
-    pub(super) question: bool,
+    pub(super) wish: Wish,
     /// After this nobody waits for the answer.
     pub(super) deadline: Instant,
     /// Has room for the one answer, so the loop never waits.
     pub(super) reply: SyncSender<Admission>,
+}
+
+/// What somebody wants of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// To hear whether it is known.
+    Known,
+    /// A session; a strict one is refused at once where it could wait for a cure.
+    Session { strict: bool },
 }
 
 /// The answer to [`OpenAsk`].

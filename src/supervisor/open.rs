@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::cell::{Phase, Session};
 use super::house::{House, unix_now};
-use super::message::{Admission, OpenAsk, Pass, Returned, Slip};
+use super::message::{Admission, OpenAsk, Pass, Returned, Slip, Wish};
 use crate::auth::Principal;
 use crate::config::tenant::Tenant;
 use crate::names::{SessionId, Target, TenantId};
@@ -14,6 +14,9 @@ use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::policy::{self, Asker, Moment, Reason, Terms, Verdict};
 use crate::sandbox::LAYERS_HELD;
 use crate::wire::{Holder, Refusal, ToMux};
+
+/// A pause that a client waits for; it hears of a longer one.
+const SHORT_PAUSE: Duration = Duration::from_secs(3);
 
 impl House {
     /// Answers at once, or when the tenant's mux is ready.
@@ -23,10 +26,10 @@ impl House {
             return;
         }
         let (tenant, terms) = match self.decide(&ask) {
-            Ok(_) if ask.question => return answer(&ask, Admission::Known),
+            Ok(_) if ask.wish == Wish::Known => return answer(&ask, Admission::Known),
             Ok(decided) => decided,
             // Whatever else stands in the way, the tenant is known to who asks.
-            Err(refusal) if ask.question && !refusal.elsewhere => {
+            Err(refusal) if ask.wish == Wish::Known && !refusal.elsewhere => {
                 return answer(&ask, Admission::Known);
             }
             Err(refusal) => return refuse(&ask, refusal),
@@ -41,6 +44,10 @@ impl House {
     fn open_with_new_cell(&mut self, ask: OpenAsk, tenant: &Arc<Tenant>) {
         let now = Instant::now();
         let paused = self.pauses.get(&tenant.id).and_then(|pause| pause.left(now));
+        if let Some(left) = paused.filter(|left| *left <= SHORT_PAUSE) {
+            tracing::debug!(tenant = %tenant.id, "a session waits for {left:?}");
+            return self.patient.push(ask);
+        }
         if let Some(left) = paused {
             let said = format!(
                 "the process of {} keeps ending; it is tried again in {} s (see tenantd logs {})",
@@ -61,6 +68,11 @@ impl House {
                 refuse(&ask, refusal(&said, UNAVAILABLE, "not-started", false));
             }
         }
+    }
+
+    /// Who waited for the end of a pause is decided again.
+    pub(super) fn ask_again(&mut self) {
+        std::mem::take(&mut self.patient).into_iter().for_each(|ask| self.open(ask));
     }
 
     fn decide(&self, ask: &OpenAsk) -> Result<(Arc<Tenant>, Terms), Refusal> {
@@ -135,6 +147,8 @@ impl House {
         let principal = Principal { pidfd: None, ..ask.principal.clone() };
         let holder = Holder {
             uid: principal.uid,
+            gid: principal.gid,
+            groups: principal.groups.clone(),
             user: principal.user.clone(),
             permissions: terms.permissions,
         };
@@ -147,7 +161,12 @@ impl House {
         let returned = Returned { tenant: tenant.clone(), cell: cell.number, session, sent: false };
         let pass = Pass {
             line: cell.line.clone(),
-            open: ToMux::Open { session, server: terms.server.clone(), holder },
+            open: ToMux::Open {
+                session,
+                server: terms.server.clone(),
+                holder,
+                strict: ask.wish == (Wish::Session { strict: true }),
+            },
             tenant: tenant.clone(),
             server: terms.server,
             session,

@@ -12,6 +12,7 @@ pub(super) fn of(tenant: &Tenant, settings: &Settings, supervisor_uid: u32) -> M
         tenant: tenant.id.clone(),
         name: tenant.name.clone(),
         digest: tenant.digest.clone(),
+        start_digest: tenant.start_digest.clone(),
         servers: tenant.servers.iter().map(server).collect(),
         features: tenant.features.clone(),
         message_size: tenant.quota.message_size,
@@ -31,6 +32,7 @@ fn server(server: &Server) -> ServerPlan {
         request_timeout_ms: limit(server.request_timeout),
         start_timeout_ms: millis(server.start_timeout),
         shared_capabilities: server.shared_capabilities.clone(),
+        held: None,
     }
 }
 

@@ -2,12 +2,10 @@
 //!
 //! Reads the loop's state and asks the muxes for theirs; changes nothing but by the verbs of the house.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::cell::Cell;
 use super::child::data_directory;
 use super::house::{House, unix_now};
 use super::message::{ControlAsk, ControlWhat, Reply};
@@ -173,12 +171,8 @@ impl House {
         let mut look = Look { base: describe(&tenant, data), ..Look::default() };
         look.base.problems = if only.is_none() { problems } else { Vec::new() };
         if let Some(cell) = self.cells.get_mut(id) {
-            let (tell, told) = oneshot::channel();
-            cell.tickets.retain(|_, waiting| !waiting.is_closed());
-            cell.tickets.insert(ticket, tell);
-            cell.send(ToMux::Status { ticket }, Vec::new());
+            let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
-            look.pids = pids(cell);
             look.told = Some(told);
         }
         Some(look)
@@ -189,7 +183,6 @@ impl House {
 #[derive(Default)]
 struct Look {
     base: TenantStatus,
-    pids: BTreeMap<u64, i32>,
     told: Option<oneshot::Receiver<MuxStatus>>,
 }
 
@@ -198,7 +191,7 @@ impl Look {
     async fn finish(mut self, only: Option<u32>) -> TenantStatus {
         let Some(told) = self.told.take() else { return self.base };
         match tokio::time::timeout(MUX_TELLS, told).await {
-            Ok(Ok(status)) => fill(&mut self.base, &self.pids, status, only),
+            Ok(Ok(status)) => fill(&mut self.base, status, only),
             _ => self.base.problems.push("its mux does not answer".to_owned()),
         }
         self.base
@@ -225,10 +218,6 @@ fn admin_only(method: &str) -> ControlError {
         cure: "run it as root, as the owner of a user-mode tenantd, or be listed in admins of tenantd.toml"
             .to_owned(),
     }
-}
-
-fn pids(cell: &Cell) -> BTreeMap<u64, i32> {
-    cell.children.iter().filter_map(|(id, child)| Some((*id, child.pid?))).collect()
 }
 
 fn status_word(tenant: &Tenant) -> String {
@@ -277,13 +266,13 @@ fn broken(id: &TenantId, problems: &[crate::config::Problem]) -> TenantStatus {
     }
 }
 
-fn fill(base: &mut TenantStatus, pids: &BTreeMap<u64, i32>, told: MuxStatus, only: Option<u32>) {
-    let seen = |session: &&SessionLine| only.is_none_or(|uid| session.uid == uid);
+fn fill(base: &mut TenantStatus, told: MuxStatus, only: Option<u32>) {
+    let seen = |session: &&SessionLine| only.is_none_or(|uid| session.holder.uid == uid);
     base.sessions = told.sessions.iter().filter(seen).map(session).collect();
     for line in &told.children {
         let server = base.servers.iter_mut().find(|server| server.name == line.server.as_str());
         if let Some(server) = server {
-            server.children.push(child(line, pids.get(&line.child).copied()));
+            server.children.push(child(line));
         }
     }
     base.calls = signed(told.calls);
@@ -295,8 +284,8 @@ fn session(line: &SessionLine) -> SessionStatus {
     SessionStatus {
         id: line.session.to_string(),
         server: line.server.to_string(),
-        user: line.user.clone(),
-        uid: i64::from(line.uid),
+        user: line.holder.user.clone(),
+        uid: i64::from(line.holder.uid),
         client: line.client.clone(),
         era: line.era.clone(),
         in_flight: i64::from(line.in_flight),
@@ -305,10 +294,10 @@ fn session(line: &SessionLine) -> SessionStatus {
     }
 }
 
-fn child(line: &ChildLine, pid: Option<i32>) -> ChildStatus {
+fn child(line: &ChildLine) -> ChildStatus {
     ChildStatus {
         state: line.state.clone(),
-        pid: pid.map(i64::from),
+        pid: line.pid.map(i64::from),
         user: line.user.clone(),
         era: line.era.clone(),
         version: line.version.clone(),

@@ -6,7 +6,9 @@
 
 mod door;
 mod home;
+mod light;
 mod packages;
+mod person;
 mod processes;
 mod session;
 mod side_by_side;
@@ -16,8 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
-pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own};
+pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, as_user, own};
+pub(crate) use light::{Ended, Light};
 pub(crate) use packages::Packages;
+pub(crate) use person::Person;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
 pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-use super::home::as_owner;
+use super::home::{as_owner, as_user};
 
 /// How long anything may take before a test fails: far more than a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -131,6 +131,20 @@ impl Session {
         Self { child, stdin: Some(stdin), stdout, stderr, era: Era::Legacy, next_id: 1, aside }
     }
 
+    /// As [`Session::spawn`], with pipes of this uid and gid and an environment, ids and namespaces that
+    /// are those of `command`.
+    pub(crate) fn spawn_with_pipes_of(who: (u32, u32), mut command: Command) -> Self {
+        let pipes = || (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
+        let ((stdin, to), (from, stdout)) = as_user(Some(who), pipes);
+        let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
+        let log = File::options().append(true).open(stderr.path()).expect("an open file");
+        command.stdin(stdin).stdout(stdout).stderr(log);
+        let spawned = command.spawn();
+        let child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let (stdin, stdout) = (Some(OwnedFd::from(to).into()), Lines::new(from));
+        Self { child, stdin, stdout, stderr, era: Era::Legacy, next_id: 1, aside: Vec::new() }
+    }
+
     /// The process id of what was started.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -139,6 +153,11 @@ impl Session {
     /// Sends one line.
     pub(crate) fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes());
+    }
+
+    /// Sends one line to a session that may be over.
+    pub(crate) fn try_send(&mut self, line: &str) -> std::io::Result<()> {
+        self.stdin.as_mut().expect("an open session").write_all(format!("{line}\n").as_bytes())
     }
 
     /// Sends bytes as they are.

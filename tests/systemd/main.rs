@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod desktops;
 mod ends;
 mod journal;
 mod machine;
