@@ -42,6 +42,8 @@ fn what_is_about_a_tenant_is_found_by_its_fields() {
     assert_eq!(text(opened, "PRIORITY"), "6");
     assert_eq!(text(opened, "SYSLOG_IDENTIFIER"), "tenantd");
     assert!(text(opened, "MESSAGE").contains("tenant=acme"), "{opened}");
+    let servers = machine.lines("SERVER=main");
+    assert!(servers.iter().any(|line| is(line, "a server was started")), "{servers:?}");
     let session = machine.lines(&format!("SESSION={}", text(opened, "SESSION")));
     assert_eq!(session.len(), 2, "{session:?}");
     assert!(acme.iter().all(|line| !line.to_string().contains("globex")), "{acme:?}");
