@@ -98,7 +98,9 @@ impl House {
         match news {
             CellNews::Said(said) => self.on_mux(tenant, *said),
             CellNews::Gone => self.gone(tenant),
-            CellNews::Prepared { child, prepared } => self.prepared(tenant, child, prepared),
+            CellNews::Prepared { child, server, prepared } => {
+                self.prepared(tenant, child, &server, prepared);
+            }
             CellNews::Broken(why) => {
                 if let Some(cell) = self.cells.get(tenant) {
                     let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
@@ -266,7 +268,7 @@ impl House {
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
-            let tenant = configured.id.clone();
+            let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
                 child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
             });
@@ -275,13 +277,19 @@ impl House {
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            let news = CellNews::Prepared { child, prepared };
+            let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
             let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
         });
     }
 
-    fn prepared(&mut self, tenant: &TenantId, child: u64, prepared: Result<Box<Prepared>, String>) {
+    fn prepared(
+        &mut self,
+        tenant: &TenantId,
+        child: u64,
+        server: &crate::names::ServerName,
+        prepared: Result<Box<Prepared>, String>,
+    ) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let started = prepared.and_then(|prepared| {
             let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
@@ -289,12 +297,12 @@ impl House {
         });
         match started {
             Ok(delivered) => {
-                tracing::info!(%tenant, pid = delivered.born.pid, "a server was started");
+                tracing::info!(%tenant, %server, pid = delivered.born.pid, "a server was started");
                 let (pid, program) = (delivered.born.pid, delivered.program.clone());
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
             Err(reason) => {
-                tracing::error!(%tenant, "a server was not started: {reason}");
+                tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
                 cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
             }

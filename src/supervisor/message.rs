@@ -105,7 +105,7 @@ pub(super) enum CellNews {
     /// It cannot be talked to: what it said or did.
     Broken(String),
     /// A child's directories are ready, or not.
-    Prepared { child: u64, prepared: Result<Box<Prepared>, String> },
+    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, String> },
 }
 
 /// A question from the control API.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::machine::Machine;
-use crate::service::machine;
+use crate::machine::{Machine, said};
+use crate::service::{assert_echoes, machine};
 use crate::support::Era;
 
 impl Machine {
@@ -42,6 +42,8 @@ fn what_is_about_a_tenant_is_found_by_its_fields() {
     assert_eq!(text(opened, "PRIORITY"), "6");
     assert_eq!(text(opened, "SYSLOG_IDENTIFIER"), "tenantd");
     assert!(text(opened, "MESSAGE").contains("tenant=acme"), "{opened}");
+    let servers = machine.lines("SERVER=main");
+    assert!(servers.iter().any(|line| is(line, "a server was started")), "{servers:?}");
     let session = machine.lines(&format!("SESSION={}", text(opened, "SESSION")));
     assert_eq!(session.len(), 2, "{session:?}");
     assert!(acme.iter().all(|line| !line.to_string().contains("globex")), "{acme:?}");
@@ -70,14 +72,18 @@ fn nothing_that_a_tenant_says_becomes_a_line_or_a_field() {
 #[test]
 fn a_journal_that_stands_still_delays_nobody() {
     let Some(machine) = machine(&["acme"]) else { return };
-    machine.run(&["tenantd", "status"]);
+    let mut session = machine.connect("acme");
+    session.open(Era::Legacy);
+    let wrong: String = (0..50).map(|n| format!("wrong{n} = 1\n")).collect();
+    machine.tenant("wrong", &wrong);
     machine.run(&["systemctl", "kill", "--kill-who=main", "--signal", "STOP", "systemd-journald"]);
-    // Many more lines than the socket and the queue hold: each round is at least four.
-    for round in 0..150 {
-        let mut session = machine.connect("acme");
-        assert!(session.initialize(json!({})).get("result").is_some(), "{round}");
-        assert_eq!(session.close().code(), Some(0), "{round}");
+    // Many more lines than the socket and the queue hold: each time at least fifty.
+    for _ in 0..40 {
+        let reload = machine.command(&["tenantd", "reload"]).output().expect("nsenter");
+        assert!(said(&reload).contains("wrong49"), "{}", said(&reload));
     }
+    assert_echoes(&mut session, "not delayed");
+    drop(session);
     machine.run(&["systemctl", "kill", "--kill-who=main", "--signal", "CONT", "systemd-journald"]);
     assert_eq!(machine.show("tenantd.service", "NRestarts"), "0");
     let mut session = machine.connect("acme");

@@ -89,6 +89,9 @@ fn is_replaced(machine: &Machine, signal: &str, result: &str) {
     assert_echoes(&mut other, "before");
     let (main, muxes) = (machine.show("tenantd.service", "MainPID"), pids(machine, "--role=mux"));
     assert_eq!(muxes.len(), 1);
+    let server = machine.service().into_iter().find(|held| held.name == "puppet").expect("runs");
+    let temporary = format!("/proc/{}/root/tmp/kept", server.pid);
+    std::fs::write(&temporary, "").expect("written");
 
     machine.run(&["systemctl", "kill", "--kill-who=main", "--signal", signal, "tenantd.service"]);
     // Also while nobody supervises.
@@ -102,6 +105,7 @@ fn is_replaced(machine: &Machine, signal: &str, result: &str) {
     assert!(journal.contains(&format!("Failed with result '{result}'")), "{journal}");
 
     assert_echoes(&mut other, "after");
+    assert!(std::fs::exists(&temporary).expect("a directory"), "the server's files are gone");
     let mut new = machine.connect_as("alice", "acme");
     new.open(Era::Legacy);
     assert_echoes(&mut new, "new");
