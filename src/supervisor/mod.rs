@@ -10,12 +10,14 @@
 //! The [`house::House`] owns all state and runs on one thread; the rest asks it and waits for tickets.
 
 mod api;
+mod attend;
 mod cell;
 mod child;
 mod door;
 mod doors;
 mod ground;
 mod hand;
+mod history;
 mod house;
 mod listen;
 mod log;
@@ -35,6 +37,7 @@ mod spawn;
 mod status;
 mod stop;
 mod watch;
+mod why;
 
 use std::io;
 use std::time::Duration;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::api::Counter;
 use super::door::Attendant;
 use super::doors::{Doors, SocketFiles};
+use super::history::History;
 use super::house::{House, unix_now};
 use super::listen::Porter;
 use super::message::{Handle, Message, Returned, SLIPS};
@@ -66,6 +67,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         slips,
         cells: BTreeMap::new(),
         pauses: BTreeMap::new(),
+        history: History::default(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
         next_ticket: 0,
@@ -182,7 +184,7 @@ impl Rounds {
         }
         if now >= self.round && house.stopping.is_none() {
             self.round = now + ROUND;
-            house.check_status();
+            house.attend();
             house.start_always();
         }
         self.idle_since = match self.idle_since {
