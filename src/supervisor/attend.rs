@@ -16,7 +16,7 @@ use super::cell::{Cell, Phase};
 use super::house::{House, unix_now};
 use super::plan;
 use crate::config::Problem;
-use crate::config::tenant::Tenant;
+use crate::config::tenant::{Server, Tenant};
 use crate::names::{ServerName, TenantId};
 use crate::policy::reason::UNAVAILABLE;
 use crate::policy::{self, Moment, Reason};
@@ -67,6 +67,25 @@ impl House {
         let named = self.cells.get(id).into_iter().flat_map(Cell::servers);
         let servers = named.chain(server).cloned().collect();
         Some(plan::of_broken(id, servers, &ailment, settings, uid))
+    }
+
+    /// The server of a mux's tenant, if it may run. A mux is told what is held, and does not decide.
+    pub(super) fn startable(
+        &self,
+        id: &TenantId,
+        server: &ServerName,
+    ) -> Result<(Arc<Tenant>, Server), String> {
+        if let Some(problems) = self.registry.broken_one(id) {
+            return Err(broken(id, problems).ailment().message);
+        }
+        let tenant = self.cells.get(id).and_then(|cell| cell.tenant.clone());
+        let found = tenant.and_then(|tenant| Some((tenant.server(server)?.clone(), tenant)));
+        let (server, tenant) =
+            found.ok_or("there is no such server in the configuration any more")?;
+        match policy::runs(&tenant, &server, self.moment(id)) {
+            Ok(()) => Ok((tenant, server)),
+            Err(reason) => Err(reason.ailment().message),
+        }
     }
 
     /// What is true now, for the policy.

@@ -255,20 +255,16 @@ impl House {
         server: &ServerName,
         holder: Option<Holder>,
     ) {
-        let moment = self.moment(tenant);
+        let wanted = self.startable(tenant, server);
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let configured = cell.tenant.clone().map(|tenant| (tenant.server(server).cloned(), tenant));
-        let Some((Some(server), configured)) = configured else {
-            return refuse(cell, "there is no such server in the configuration any more", true);
+        let (configured, server) = match wanted {
+            Ok(wanted) => wanted,
+            Err(reason) => return refuse(cell, &reason, true),
         };
-        // A mux knows what is held; it does not decide.
-        if let Err(reason) = policy::runs(&configured, &server, moment) {
-            return refuse(cell, &one_line(&reason.to_string()), true);
-        }
         if !matches!(cell.phase, Phase::Ready) {
             return refuse(cell, "the tenant is being stopped", false);
         }
