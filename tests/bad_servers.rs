@@ -111,15 +111,82 @@ fn a_line_too_long_is_an_error_and_the_session_goes_on() {
 }
 
 #[test]
-fn a_server_that_exits_at_once_is_said_and_says_why() {
+fn a_server_that_exits_at_once_keeps_its_session_and_says_why() {
     let home = home(&[("PUPPET_START", "exit")], "");
     let supervisor = home.start();
     let mut session = supervisor.connect("acme");
     let answer = session.initialize(json!({}));
-    let error = answer["error"].to_string();
-    assert!(answer["error"]["code"] == 503 && error.contains('3'), "{answer}");
+    assert_eq!(answer["result"]["serverInfo"]["name"], "tenantd", "{answer}");
+    assert_eq!(tools(&mut session), ["tenantd_status"]);
+    let why = session.call("tenantd_status", json!({}));
+    for part in ["acme/main", "exited with code 3", "puppet: told to exit at once"] {
+        assert!(said(&why).contains(part), "{part}: {why}");
+    }
+    let refused = session.request("tools/call", json!({"name": "echo", "arguments": {}}));
+    assert_eq!(refused["error"]["code"], 503, "{refused}");
     echo(&mut open(&supervisor, "globex"));
     supervisor.stop();
+}
+
+fn tools(session: &mut Session) -> Vec<String> {
+    let listed = session.result("tools/list", json!({}));
+    let tools = listed["tools"].as_array().expect("tools");
+    tools.iter().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_crash_loop_ends_by_itself_and_the_session_hears_of_it() {
+    let home = Home::new();
+    let obstacle = home.file("obstacle", "");
+    let told = obstacle.display().to_string();
+    home.tenant("acme", &puppet_tenant(&[("PUPPET_EXIT_FILE", &told)], ""));
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    assert_eq!(tools(&mut session), ["tenantd_status"]);
+    home.tenant_status("acme", |tenant| {
+        tenant["servers"][0]["children"][0]["state"] == "crash-loop"
+    });
+    std::fs::remove_file(&obstacle).expect("removed");
+    session.recv_method("notifications/tools/list_changed");
+    assert!(tools(&mut session).contains(&"echo".to_owned()));
+    echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_strict_session_ends_with_the_reason_and_its_exit_code() {
+    let home = home(&[("PUPPET_START", "exit")], "");
+    let supervisor = home.start();
+    let mut session = Session::spawn(home.command(&["connect", "--strict", "acme"]));
+    let client = json!({"name": "test", "version": "1"});
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+    let answer = session.request("initialize", hello);
+    assert_eq!(answer["error"]["code"], 503, "{answer}");
+    assert_eq!(session.wait().code(), Some(69));
+    assert!(session.stderr().contains("exited with code 3"), "{}", session.stderr());
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_was_met_before_greets_its_client_while_it_starts() {
+    for era in ["legacy", "modern"] {
+        let home = Home::new();
+        let wait = home.path().join("wait");
+        let told = wait.display().to_string();
+        let variables = [("PUPPET_WAIT_FILE", told.as_str()), ("PUPPET_ERA", era)];
+        home.tenant("acme", &puppet_tenant(&variables, ""));
+        let supervisor = home.start();
+        let met = supervisor.connect("acme").open(Era::Legacy);
+        supervisor.stop();
+        home.file("wait", "");
+        let supervisor = home.start();
+        let mut session = supervisor.connect("acme");
+        assert_eq!(session.open(Era::Legacy), met, "{era}: greeted before the server is there");
+        let id = session.ask("tools/call", json!({"name": "echo", "arguments": {"text": "well"}}));
+        std::fs::remove_file(&wait).expect("removed");
+        assert_eq!(said(&session.answer(&id)["result"]), "well");
+        supervisor.stop();
+    }
 }
 
 #[test]
@@ -129,7 +196,9 @@ fn a_server_that_never_answers_is_given_up_after_its_start_timeout() {
         let supervisor = home.start();
         let mut session = supervisor.connect("acme");
         let answer = session.initialize(json!({}));
-        assert!(answer.get("error").is_some(), "{how}: {answer}");
+        assert_eq!(answer["result"]["serverInfo"]["name"], "tenantd", "{how}: {answer}");
+        let why = session.call("tenantd_status", json!({}));
+        assert!(said(&why).contains("start"), "{how}: {why}");
         supervisor.stop();
     }
 }

@@ -39,6 +39,8 @@ pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 /// `_meta` key of the client's capabilities.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// `_meta` key of the server's name and version, in the result of `server/discover`.
+pub const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 /// `_meta` key of what tenantd tells the server about a request.
 pub const META_CONTEXT: &str = "io.tenantd/context";
 
@@ -55,7 +57,8 @@ pub fn negotiate<'a>(asked: &'a str, server: &'a str) -> &'a str {
     }
 }
 
-fn identity() -> Value {
+/// How this program introduces itself to clients and servers.
+pub fn identity() -> Value {
     json!({"name": "tenantd", "version": env!("CARGO_PKG_VERSION")})
 }
 

@@ -3,6 +3,7 @@
 //! Codes are positive, outside every range that JSON-RPC and MCP reserve, so that none can be taken for
 //! an error of the server's (2026-07-28, basic/index#error-codes).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::names::TenantId;
@@ -32,7 +33,7 @@ pub struct Failure {
     /// The code.
     pub code: Code,
     /// For machines: a short word.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// For people: the deed, the thing and the way out.
     pub message: String,
     /// When it may work, milliseconds from now.
@@ -41,8 +42,12 @@ pub struct Failure {
 
 impl Failure {
     /// An error without a time to come back.
-    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), retry_after_ms: None }
+    pub fn new(
+        code: Code,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { code, reason: reason.into(), message: message.into(), retry_after_ms: None }
     }
 
     /// The response line, without newline. Without an id the member is left out: MCP's schemas have no
@@ -52,10 +57,10 @@ impl Failure {
         // Writing to a String cannot fail.
         let _ = write!(
             body,
-            r#""error":{{"code":{},"message":{},"data":{{"tenant":"{tenant}","reason":"{}""#,
+            r#""error":{{"code":{},"message":{},"data":{{"tenant":"{tenant}","reason":{}"#,
             self.code as i32,
             serde_json::Value::from(self.message.as_str()),
-            self.reason
+            serde_json::Value::from(&*self.reason)
         );
         if let Some(retry) = self.retry_after_ms {
             let _ = write!(body, r#","retryAfterMs":{retry}"#);

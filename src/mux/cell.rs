@@ -198,10 +198,10 @@ impl Driver {
     fn obey(self: &Rc<Self>, message: ToMux, descriptors: Vec<OwnedFd>) {
         match message {
             ToMux::Adopt { .. } => {}
-            ToMux::Open { session, server, holder, strict: _ } => {
+            ToMux::Open { session, server, holder, strict } => {
                 let opened = post::exactly(descriptors)
                     .map_err(io::Error::other)
-                    .and_then(|fds| self.open_session(session, server, holder, fds));
+                    .and_then(|fds| self.open_session(session, server, holder, strict, fds));
                 if let Err(error) = opened {
                     let reason = format!("the session could not be opened: {error}");
                     self.tell(&FromMux::Closed { session, reason });

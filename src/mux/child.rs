@@ -6,6 +6,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
+use super::health::Health;
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
 use crate::lifecycle::Lifecycle;
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     Discover,
     /// Our handshake.
     Initialize,
+    /// Our look at its health.
+    Health,
     /// The answer decides whether the subscription holds.
     Subscribe(String),
     /// Ends with the client's wish, not with a timer; its notifications carry its id.
@@ -113,6 +116,7 @@ pub(super) struct Child {
     /// It runs: there are descriptors.
     pub(super) alive: bool,
     pub(super) stopping: bool,
+    pub(super) health: Health,
 }
 
 impl Child {
@@ -136,6 +140,7 @@ impl Child {
             program: String::new(),
             alive: false,
             stopping: false,
+            health: Health::default(),
         }
     }
 
@@ -191,6 +196,14 @@ impl Child {
         if readers.len() == 1 { readers.pop_first() } else { None }
     }
 
+    /// Whether it has calls to answer, given up by their client or not; a subscription is none.
+    pub(super) fn has_calls(&self) -> bool {
+        let is_call = |pending: &Pending| {
+            matches!(pending.owner, Owner::Session { .. }) && pending.kind != Kind::Listen
+        };
+        self.pending.values().any(is_call)
+    }
+
     /// The sessions with a request in flight that the client has not given up.
     pub(super) fn busy(&self) -> BTreeSet<SessionId> {
         self.pending
@@ -205,7 +218,7 @@ impl Child {
 }
 
 /// Where children of one key live, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slot {
     pub(super) lifecycle: Lifecycle,
     pub(super) child: Option<ChildId>,
@@ -218,6 +231,33 @@ pub(super) struct Slot {
     pub(super) last: Option<String>,
     /// The last lines that its children wrote to stderr.
     pub(super) stderr: VecDeque<String>,
-    /// A permanent failure: trying again needs a change.
-    pub(super) broken: bool,
+}
+
+/// How many lines of stderr are remembered.
+const STDERR_LINES: usize = 10;
+/// How much of each, characters.
+const STDERR_LINE: usize = 200;
+
+impl Slot {
+    /// An empty slot; `seed` is what its pauses are drawn from.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            lifecycle: Lifecycle::new(seed),
+            child: None,
+            sessions: BTreeSet::new(),
+            died_probing: false,
+            starts: 0,
+            last: None,
+            stderr: VecDeque::new(),
+        }
+    }
+
+    /// Remembers a line of stderr, control characters escaped.
+    pub(super) fn heard_stderr(&mut self, line: &[u8]) {
+        if self.stderr.len() >= STDERR_LINES {
+            self.stderr.pop_front();
+        }
+        let text: String = String::from_utf8_lossy(line).chars().take(STDERR_LINE).collect();
+        self.stderr.push_back(text.escape_debug().to_string());
+    }
 }

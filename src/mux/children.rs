@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_local;
 
 use super::driver::{Driver, Tasks};
+use super::exchange::Exchange;
 use super::log::LINE;
 use super::outbox::{ChildId, End};
 use super::pipe::{Input, Output, Turn};
@@ -40,10 +41,17 @@ impl ChildWire {
     }
 }
 
-/// A server's stdout, which two tasks read: one as it comes, one to the end after the death.
-struct Stdout {
+/// A server's stdout or stderr, which two tasks read: one as it comes, one to the end after the death.
+struct Stream {
     input: Input,
     framer: RefCell<Framer>,
+}
+
+impl Stream {
+    fn new(from: OwnedFd, longest: usize) -> io::Result<Rc<Self>> {
+        let framer = RefCell::new(Framer::new(longest));
+        Ok(Rc::new(Self { input: Input::new(from)?, framer }))
+    }
 }
 
 impl Driver {
@@ -64,16 +72,13 @@ impl Driver {
         let stdin = Rc::new(Output::new(stdin)?);
         let lifeline = Rc::new(sys::watch(lifeline)?);
         let limit = self.exchange.borrow().line_limit();
-        let stdout = Rc::new(Stdout {
-            input: Input::new(stdout)?,
-            framer: RefCell::new(Framer::new(limit)),
-        });
+        let (stdout, stderr) = (Stream::new(stdout, limit)?, Stream::new(stderr, LINE)?);
         let mut writer = Tasks::default();
         writer.spawn(self.clone().write_on(End::Child(id), stdin.clone()));
         let mut tasks = Tasks::default();
         tasks.spawn(self.clone().read_server(id, stdout.clone()));
-        tasks.spawn(self.clone().read_stderr(server, Input::new(stderr)?));
-        tasks.spawn(self.clone().watch_keeper(id, lifeline.clone(), stdout));
+        tasks.spawn(self.clone().read_stderr(id, server.clone(), stderr.clone()));
+        tasks.spawn(self.clone().watch_keeper(id, server, lifeline.clone(), [stdout, stderr]));
         let wire = ChildWire {
             stdin: Some((stdin, writer)),
             lifeline,
@@ -86,8 +91,8 @@ impl Driver {
         Ok(())
     }
 
-    async fn read_server(self: Rc<Self>, id: ChildId, stdout: Rc<Stdout>) {
-        let read = |exchange: &mut super::exchange::Exchange, line: Line<'_>, now| {
+    async fn read_server(self: Rc<Self>, id: ChildId, stdout: Rc<Stream>) {
+        let read = |exchange: &mut Exchange, line: Line<'_>, now| {
             exchange.child_line(id, line, now);
         };
         while self.read_chunk(&stdout.input, &stdout.framer, read).await != Turn::Over {
@@ -104,24 +109,22 @@ impl Driver {
         }
     }
 
-    async fn read_stderr(self: Rc<Self>, server: ServerName, stderr: Input) {
-        let framer = RefCell::new(Framer::new(LINE));
+    async fn read_stderr(self: Rc<Self>, id: ChildId, server: ServerName, stderr: Rc<Stream>) {
         loop {
             let mut lines = Vec::new();
-            let turn = self
-                .read_chunk(&stderr, &framer, |_, line, _| match line {
-                    Line::Whole(line) => lines.push(line.to_vec()),
-                    Line::TooLong(_) => {
-                        lines.push(b"tenantd: a line was too long to keep".to_vec())
-                    }
-                })
-                .await;
-            for line in lines {
-                self.write_log(&server, &line);
-            }
+            let read = |_: &mut Exchange, line: Line<'_>, _| lines.push(kept(line));
+            let turn = self.read_chunk(&stderr.input, &stderr.framer, read).await;
+            self.hear_stderr(id, &server, lines);
             if turn == Turn::Over {
                 return;
             }
+        }
+    }
+
+    fn hear_stderr(&self, id: ChildId, server: &ServerName, lines: Vec<Vec<u8>>) {
+        for line in lines {
+            self.exchange.borrow_mut().heard_stderr(id, &line);
+            self.write_log(server, &line);
         }
     }
 
@@ -129,8 +132,9 @@ impl Driver {
     async fn watch_keeper(
         self: Rc<Self>,
         id: ChildId,
+        server: ServerName,
         lifeline: Rc<AsyncFd<OwnedFd>>,
-        stdout: Rc<Stdout>,
+        [stdout, stderr]: [Rc<Stream>; 2],
     ) {
         let word = loop {
             let Ok(mut ready) = lifeline.readable().await else { return };
@@ -144,10 +148,14 @@ impl Driver {
             }
         };
         // What it said before it died still counts.
-        let read = |exchange: &mut super::exchange::Exchange, line: Line<'_>, now| {
+        let read = |exchange: &mut Exchange, line: Line<'_>, now| {
             exchange.child_line(id, line, now);
         };
         while let (Turn::Some(_), _) = self.read_now(&stdout.input, &stdout.framer, read) {}
+        let mut lines = Vec::new();
+        let mut read = |_: &mut Exchange, line: Line<'_>, _| lines.push(kept(line));
+        while let (Turn::Some(_), _) = self.read_now(&stderr.input, &stderr.framer, &mut read) {}
+        self.hear_stderr(id, &server, lines);
         let (reason, permanent) = last_word(word);
         self.with(|exchange, now| exchange.child_ended(id, &reason, permanent, now));
     }
@@ -176,9 +184,24 @@ impl Driver {
     }
 }
 
+/// What is kept of a line of stderr.
+fn kept(line: Line<'_>) -> Vec<u8> {
+    match line {
+        Line::Whole(line) => line.to_vec(),
+        Line::TooLong(_) => b"tenantd: a line was too long to keep".to_vec(),
+    }
+}
+
+/// Exit codes of a command line that another try does not mend: usage and configuration (sysexits(3)),
+/// not executable and not found (POSIX, Shell Command Language, 2.8.2).
+const POINTLESS: [i32; 4] = [64, 78, 126, 127];
+
+/// How the server ended, and whether another start is pointless.
 fn last_word(word: Option<LastWord>) -> (String, bool) {
     match word {
-        Some(LastWord::Exited { code }) => (format!("it exited with code {code}"), false),
+        Some(LastWord::Exited { code }) => {
+            (format!("it exited with code {code}"), POINTLESS.contains(&code))
+        }
         Some(LastWord::Signalled { signal }) => (format!("it was ended by {signal}"), false),
         Some(LastWord::NotStarted { reason, permanent }) => (reason, permanent),
         None => ("its keeper was killed".to_owned(), false),

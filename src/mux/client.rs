@@ -12,7 +12,7 @@ use super::cross;
 use super::dress::{bad, bad_id, dress, needs_params, too_large};
 use super::exchange::{Exchange, LONGEST_LINE, owned_by};
 use super::outbox::{ChildId, End};
-use super::session::{Greeting, IN_FLIGHT};
+use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
 use crate::mcp::envelope::{
     Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
@@ -38,8 +38,13 @@ impl Request<'_> {
         self.id.get().as_bytes()
     }
 
+    /// The era of the message itself.
+    pub(super) fn era(&self) -> Era {
+        if self.is_modern() { Era::Modern } else { Era::Legacy }
+    }
+
     /// Whether the message itself is of the modern era.
-    fn is_modern(&self) -> bool {
+    pub(super) fn is_modern(&self) -> bool {
         self.meta.protocol_version.is_some() || self.method == "server/discover"
     }
 }
@@ -169,32 +174,26 @@ impl Exchange {
 
     fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
         let Some(asker) = self.sessions.get(&session) else { return };
+        if asker.placard != Placard::None && self.answer_placard(session, request, now) {
+            return;
+        }
+        let Some(asker) = self.sessions.get(&session) else { return };
         let readiness = match self.serving_child(asker) {
             _ if !asker.waiting.is_empty() => Readiness::Wait,
             Some(child) => Readiness::Ready(child),
             None => self.want(session, now),
         };
-        let failure = match readiness {
+        match readiness {
             Readiness::Ready(child) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.child = Some(child);
                 }
-                return self.pass(session, child, request, now);
+                self.pass(session, child, request, now);
             }
-            Readiness::Refuse(failure) => failure,
-            Readiness::Wait => {
-                let kept = self.sessions.get_mut(&session).is_some_and(|s| s.wait(request.line));
-                if kept {
-                    return;
-                }
-                Failure::new(
-                    Code::TooMany,
-                    "starting",
-                    "the server is starting and too much waits for it already",
-                )
-            }
-        };
-        self.refuse(session, Some(request.raw_id()), &failure);
+            Readiness::Wait => self.wait(session, request, now),
+            Readiness::Refuse(failure) => self.refuse(session, Some(request.raw_id()), &failure),
+            Readiness::Ailing(ailment) => self.answer_ailing(session, request, &ailment),
+        }
     }
 
     fn pass(&mut self, session: SessionId, child: ChildId, request: &Request<'_>, now: Instant) {
@@ -254,6 +253,9 @@ impl Exchange {
             deadline: None,
             cancelled: false,
         };
+        if pending.kind == Kind::Listen {
+            self.note_listen(session, request.raw_id(), request.line);
+        }
         self.track(child, id, pending);
     }
 
@@ -291,8 +293,9 @@ impl Exchange {
         if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
             return self.cancel_waiting(session, request);
         }
-        let Some(child) = self.ready_child(session) else { return };
         let raw = request.get().as_bytes();
+        self.forget_listen(session, raw);
+        let Some(child) = self.ready_child(session) else { return };
         // Only a request of its own; after this its id is free again.
         let Some(id) = self.sessions.get_mut(&session).and_then(|s| s.in_flight.remove(raw)) else {
             return;
@@ -353,7 +356,7 @@ impl Exchange {
     }
 
     /// Answers `initialize` from the child's own handshake.
-    fn answer_initialize(&mut self, session: SessionId, child: ChildId, id: &RawValue) {
+    pub(super) fn answer_initialize(&mut self, session: SessionId, child: ChildId, id: &RawValue) {
         let Some(to) = self.sessions.get_mut(&session) else { return };
         let Some(from) = self.children.get(&child) else { return };
         let Some(result) = cross::initialize_result(to, from) else { return };

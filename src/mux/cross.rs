@@ -43,6 +43,7 @@ struct Handshake<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct DiscoverMeta<'a> {
+    // META_SERVER
     #[serde(borrow, rename = "io.modelcontextprotocol/serverInfo")]
     server_info: Option<&'a RawValue>,
 }
@@ -77,6 +78,13 @@ pub(super) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
     let changes =
         |list: &&str| capabilities.as_ref().is_some_and(|all| all[*list]["listChanged"] == true);
     ["tools", "resources", "prompts"].into_iter().filter(changes).collect()
+}
+
+/// Whether a server has said that it has tools, resources or prompts.
+pub(super) fn has(handshake: &RawValue, kind: &str) -> bool {
+    let raw = Handshake::of(handshake).capabilities;
+    let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    capabilities.is_some_and(|all| all.get(kind).is_some())
 }
 
 /// The result of `initialize` for a session: the child's own, with the revision that this client would

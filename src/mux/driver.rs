@@ -17,6 +17,7 @@ use super::cell::Link;
 use super::children::ChildWire;
 use super::exchange::Exchange;
 use super::log::ServerLog;
+use super::memory::Memory;
 use super::outbox::{Act, ChildId, End};
 use super::pipe::{Input, Output, Turn};
 use super::sessions::SessionWire;
@@ -35,6 +36,7 @@ pub(super) struct Driver {
     pub(super) sessions: RefCell<HashMap<SessionId, SessionWire>>,
     pub(super) children: RefCell<HashMap<ChildId, ChildWire>>,
     pub(super) log: RefCell<ServerLog>,
+    memory: RefCell<Memory>,
     /// The line to the supervisor, while there is one.
     pub(super) link: RefCell<Option<Rc<Link>>>,
     scratch: RefCell<Box<[u8]>>,
@@ -53,10 +55,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(plan: MuxPlan, log: std::fs::File) -> Rc<Self> {
+    pub(super) fn new(plan: MuxPlan, log: std::fs::File, memory: std::fs::File) -> Rc<Self> {
         let now = Instant::now();
+        let (memory, known) = Memory::read(memory);
         Rc::new(Self {
-            exchange: RefCell::new(Exchange::new(plan, now)),
+            exchange: RefCell::new(Exchange::new(plan, known, random(), now)),
+            memory: RefCell::new(memory),
             sessions: RefCell::default(),
             children: RefCell::default(),
             log: RefCell::new(ServerLog::new(log, now)),
@@ -106,7 +110,14 @@ impl Driver {
                 self.children.borrow_mut().remove(&child);
                 self.tell(&FromMux::Gone { child, server, reason });
             }
+            Act::Remember { program } => self.remember(&program),
             Act::Log { server, text } => self.write_log(&server, text.as_bytes()),
+        }
+    }
+
+    fn remember(&self, program: &str) {
+        if let Some(known) = self.exchange.borrow().known.get(program) {
+            self.memory.borrow_mut().write(program, known);
         }
     }
 
@@ -117,8 +128,7 @@ impl Driver {
         holder: Option<crate::wire::Holder>,
     ) {
         if !self.tell(&FromMux::Start { child, server, holder }) {
-            let reason = "no supervisor is there to start it (systemctl start tenantd, or connect)";
-            self.exchange.borrow_mut().child_ended(child, reason, false, Instant::now());
+            self.exchange.borrow_mut().unattended(child, Instant::now());
         }
     }
 
@@ -292,6 +302,12 @@ impl Driver {
         self.used.set(true);
         self.settle();
     }
+}
+
+/// A number that differs from process to process: the standard library seeds its maps with one.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// Tasks that end with their owner.

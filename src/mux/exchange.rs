@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::child::{Child, Kind, Owner, Pending, Slot};
+use super::memory::Knowledge;
 use super::outbox::{Act, ChildId, End, Outbox};
 use super::session::{Raw, Session, SlotKey};
 use super::timers::{Timer, Timers};
 use crate::config::tenant::Limit;
-use crate::lifecycle::{Event, Phase};
-use crate::mcp::era::Era;
+use crate::lifecycle::Phase;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::{Farewell, Holder, MuxPlan, ServerPlan};
@@ -49,8 +49,10 @@ pub(super) struct Exchange {
     pub(super) timers: Timers,
     pub(super) counters: Counters,
     pub(super) next_child: ChildId,
-    /// The era that each server was found to speak.
-    pub(super) known: HashMap<ServerName, Era>,
+    /// What programs answered to their last handshake.
+    pub(super) known: Knowledge,
+    /// What the pauses of the next slot are drawn from.
+    seed: u64,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
     /// The time of the event that is being handled.
@@ -58,7 +60,8 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(plan: MuxPlan, now: Instant) -> Self {
+    /// `seed` is what pauses are drawn from; `known` what an exchange before this one learned.
+    pub(super) fn new(plan: MuxPlan, known: Knowledge, seed: u64, now: Instant) -> Self {
         Self {
             plan,
             now,
@@ -69,7 +72,8 @@ impl Exchange {
             timers: Timers::default(),
             counters: Counters::default(),
             next_child: 1,
-            known: HashMap::new(),
+            known,
+            seed,
             draining: None,
         }
     }
@@ -81,15 +85,28 @@ impl Exchange {
     }
 
     /// A new session.
-    pub(super) fn open(&mut self, id: SessionId, server: ServerName, holder: Holder, now: Instant) {
+    pub(super) fn open(
+        &mut self,
+        id: SessionId,
+        server: ServerName,
+        holder: Holder,
+        strict: bool,
+        now: Instant,
+    ) {
+        self.now = now;
         let farewell = match self.server_plan(&server) {
             Some(plan) if self.draining.is_none() => {
                 let share = plan.share;
-                let session = Session::new(id, server, share, holder, &self.plan, now);
-                let slot = self.slots.entry(session.slot.clone()).or_default();
-                slot.sessions.insert(id);
-                self.timers.clear_all(|timer| *timer == Timer::Idle(session.slot.clone()));
+                let session = Session::new(id, server, share, holder, strict, &self.plan, now);
+                let key = session.slot.clone();
+                self.slot(&key).sessions.insert(id);
+                self.timers.clear_all(|timer| *timer == Timer::Idle(key.clone()));
                 self.sessions.insert(id, session);
+                let ailment = self.held(&key.server).cloned().or_else(|| self.broken(&key));
+                if let Some(ailment) = ailment.filter(|_| strict) {
+                    let farewell = Farewell { reason: ailment.message, code: ailment.code };
+                    self.close_session(id, farewell);
+                }
                 return;
             }
             Some(_) => self.draining.clone(),
@@ -106,9 +123,7 @@ impl Exchange {
     /// A changed plan. Sessions live on, but for those whose server is gone or shared otherwise now.
     pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
         self.now = now;
-        self.plan = plan;
-        // The command may be another one now.
-        self.known.clear();
+        let old = std::mem::replace(&mut self.plan, plan);
         let mut stranded = Vec::new();
         for session in self.sessions.values_mut() {
             session.configure(&self.plan);
@@ -121,11 +136,39 @@ impl Exchange {
             let reason = "the tenant's servers were changed; connect again".to_owned();
             self.close_session(session, Farewell { reason, code: 69 });
         }
-        for slot in self.slots.values_mut() {
-            slot.broken = false;
-            slot.lifecycle.on(Event::Changed, now);
-        }
+        self.hold_back(&old, now);
+        self.try_again(None, now);
         self.start_always(now);
+    }
+
+    /// Ends the servers that may not run any more, and tells their sessions.
+    fn hold_back(&mut self, old: &MuxPlan, now: Instant) {
+        let was_held = |name: &ServerName| {
+            old.servers.iter().any(|server| server.name == *name && server.held.is_some())
+        };
+        let held = self.plan.servers.iter().filter(|server| server.held.is_some());
+        let new: Vec<_> = held.map(|s| s.name.clone()).filter(|name| !was_held(name)).collect();
+        for server in new {
+            self.restart(Some(&server), now);
+            let keys: Vec<_> = self.slots.keys().filter(|k| k.server == server).cloned().collect();
+            keys.iter().for_each(|key| self.tell_of_onset(key));
+        }
+    }
+
+    /// A child wrote a line to stderr.
+    pub(super) fn heard_stderr(&mut self, child: ChildId, line: &[u8]) {
+        let slot = self.children.get(&child).map(|child| child.slot.clone());
+        if let Some(slot) = slot.and_then(|key| self.slots.get_mut(&key)) {
+            slot.heard_stderr(line);
+        }
+    }
+
+    /// The slot of a key, made where there is none.
+    pub(super) fn slot(&mut self, key: &SlotKey) -> &mut Slot {
+        // Any number will do that differs from slot to slot.
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let seed = self.seed;
+        self.slots.entry(key.clone()).or_insert_with(|| Slot::new(seed))
     }
 
     pub(super) fn server_plan(&self, name: &ServerName) -> Option<&ServerPlan> {
@@ -216,6 +259,10 @@ impl Exchange {
             // Cancelled, and its id was used again: that one is still in flight.
             session.in_flight.insert(raw_id.clone(), other);
         }
+        if let (Kind::Listen, Owner::Session { session, raw_id }) = (&pending.kind, &pending.owner)
+        {
+            self.forget_listen(*session, raw_id);
+        }
         if was_last {
             self.end_child(child);
         }
@@ -272,6 +319,8 @@ impl Exchange {
                 Timer::Probe(child) => self.probe_late(child, now),
                 Timer::Start(child) => self.start_late(child, now),
                 Timer::Retry(slot) => self.retry(&slot, now),
+                Timer::Patience(session) => self.patience_over(session, now),
+                Timer::Health(child) => self.look_at(child, now),
                 Timer::Idle(slot) => self.idle(&slot, now),
                 Timer::Linger(session) => {
                     self.close_session(session, Farewell { reason: String::new(), code: 0 });

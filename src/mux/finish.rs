@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::child::{Owner, Shake};
+use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
 use super::session::{Session, SlotKey};
-use super::start::Readiness;
 use super::timers::Timer;
 use crate::config::tenant::Limit;
-use crate::lifecycle::{Effect, Event, Phase};
+use crate::lifecycle::{Effect, Event};
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::Farewell;
@@ -34,7 +33,9 @@ impl Exchange {
     /// Ends a session: its calls are cancelled at the server, what it held is given back.
     pub(super) fn close_session(&mut self, id: SessionId, farewell: Farewell) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        self.timers.clear_all(|timer| *timer == Timer::Linger(id));
+        self.timers.clear_all(
+            |timer| matches!(timer, Timer::Linger(it) | Timer::Patience(it) if *it == id),
+        );
         if let Some(slot) = self.slots.get_mut(&session.slot) {
             slot.sessions.remove(&id);
         }
@@ -88,7 +89,7 @@ impl Exchange {
         let Some(mut child) = self.children.remove(&id) else { return };
         self.timers.clear_all(|timer| {
             matches!(timer, Timer::Requests(c) | Timer::Probe(c) | Timer::Start(c)
-                | Timer::Stop(c) if *c == id)
+                | Timer::Stop(c) | Timer::Health(c) if *c == id)
         });
         self.out.forget(End::Child(id));
         let server = child.slot.server.clone();
@@ -97,10 +98,11 @@ impl Exchange {
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.child = None;
             slot.last = Some(why.to_owned());
-            slot.broken = permanent;
             if child.shake == Shake::Probing {
                 slot.died_probing = true;
             }
+            // What an exit says of the command line holds only where it never served.
+            let permanent = permanent && child.shake != Shake::Done;
             slot.lifecycle.on(Event::Died { permanent }, now);
         }
         let (reason, what) = match child.shake {
@@ -109,17 +111,49 @@ impl Exchange {
         };
         let message = format!("the server of {}/{} {what}: {why}", self.plan.tenant, key.server);
         let failure = Failure::new(Code::Unavailable, reason, message);
-        for (_, pending) in child.pending.drain() {
-            if let Owner::Session { session, raw_id } = pending.owner {
-                self.orphan(session, &raw_id, pending.cancelled, &failure);
-            }
-        }
+        self.orphan_all(&mut child, &failure);
         self.take_asks_back(id);
-        self.retry_or_fail(&key, &failure, now);
-        if self.is_always(&key) {
-            self.retry(&key, now);
-        } else if self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty()) {
+        if self.broken(&key).is_some() && !self.is_watched(&key) {
+            self.tell_of_onset(&key);
+        }
+        if child.shake != Shake::Done {
+            self.fail_strict(&key, &failure);
+        }
+        self.retry(&key, now);
+        let unused = self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty());
+        if unused && !self.is_always(&key) {
             self.slots.remove(&key);
+        }
+    }
+
+    /// There was nobody who could have started a child: no fault of the server's.
+    pub(super) fn unattended(&mut self, id: ChildId, now: Instant) {
+        let Some(child) = self.children.remove(&id) else { return };
+        self.timers.clear_all(|timer| *timer == Timer::Start(id));
+        if let Some(slot) = self.slots.get_mut(&child.slot) {
+            slot.child = None;
+            slot.lifecycle.on(Event::Unattended, now);
+        }
+        let why =
+            "no supervisor is there to start the server (systemctl start tenantd, or connect)";
+        let failure = Failure::new(Code::Unavailable, "no-supervisor", why);
+        self.fail_waiting(&child.slot, &failure);
+    }
+
+    /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one.
+    fn orphan_all(&mut self, child: &mut Child, failure: &Failure) {
+        for (_, pending) in child.pending.drain() {
+            let Owner::Session { session, raw_id } = pending.owner else { continue };
+            if pending.kind == Kind::Listen && !pending.cancelled {
+                let kept = self.sessions.get_mut(&session).is_some_and(|session| {
+                    session.in_flight.remove(&raw_id);
+                    session.listens.iter().any(|listen| listen.raw_id == raw_id)
+                });
+                if kept {
+                    continue;
+                }
+            }
+            self.orphan(session, &raw_id, pending.cancelled, failure);
         }
     }
 
@@ -151,23 +185,10 @@ impl Exchange {
         }
     }
 
-    fn retry_or_fail(&mut self, key: &SlotKey, failure: &Failure, now: Instant) {
-        let Some(waiter) = self.waiter(key) else { return };
-        // A start that failed is an answer; a server that was stopped on purpose starts again.
-        let stopped = self.slots.get(key).is_some_and(|s| s.lifecycle.phase() == Phase::Idle);
-        if !stopped {
-            return self.fail_waiting(key, failure);
-        }
-        if let Readiness::Refuse(failure) = self.want(waiter, now) {
-            self.fail_waiting(key, &failure);
-        }
-    }
-
     /// Lets a child finish what is in flight, then ends it; the next call starts it again.
     pub(super) fn restart(&mut self, server: Option<&ServerName>, now: Instant) {
         let drain = Duration::from_millis(self.plan.drain_ms);
-        // Its program may have been upgraded: what it spoke before is asked again.
-        self.known.retain(|name, _| server.is_some_and(|server| server != name));
+        self.try_again(server, now);
         let which: Vec<_> = self
             .children
             .values()
@@ -181,6 +202,17 @@ impl Exchange {
             } else {
                 self.timers.set(now + drain, Timer::Stop(id));
             }
+        }
+    }
+
+    /// What was given up is tried again, where somebody waits for it.
+    pub(super) fn try_again(&mut self, server: Option<&ServerName>, now: Instant) {
+        let concerned = self.slots.keys().filter(|key| server.is_none_or(|it| key.server == *it));
+        for key in concerned.cloned().collect::<Vec<_>>() {
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.lifecycle.on(Event::Changed, now);
+            }
+            self.retry(&key, now);
         }
     }
 

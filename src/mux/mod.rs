@@ -12,6 +12,7 @@
 //!                                          cell <====> supervisor
 //! ```
 
+mod ailing;
 mod asks;
 mod cell;
 mod child;
@@ -22,9 +23,13 @@ mod dress;
 mod driver;
 mod exchange;
 mod finish;
+mod health;
+mod listens;
 mod log;
+mod memory;
 mod outbox;
 mod pipe;
+mod placard;
 mod server;
 mod session;
 mod sessions;
@@ -33,6 +38,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod waiting;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -60,7 +66,7 @@ fn run() -> Result<(), PostError> {
     if birth != Birth::Mux {
         return Err(PostError::Descriptors(descriptors.len()));
     }
-    let [plan, listener, log, _memory] = post::exactly(descriptors)?;
+    let [plan, listener, log, memory] = post::exactly(descriptors)?;
     let plan: MuxPlan = post::unseal(plan)?;
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
@@ -68,14 +74,19 @@ fn run() -> Result<(), PostError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(plan, listener, log))?;
+    local.block_on(&runtime, serve(plan, listener, log, memory))?;
     Ok(())
 }
 
-async fn serve(plan: MuxPlan, listener: OwnedFd, log: OwnedFd) -> std::io::Result<()> {
+async fn serve(
+    plan: MuxPlan,
+    listener: OwnedFd,
+    log: OwnedFd,
+    memory: OwnedFd,
+) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
     let listener = sys::watch(listener)?;
-    let driver = driver::Driver::new(plan, log.into());
+    let driver = driver::Driver::new(plan, log.into(), memory.into());
     spawn_local(driver.clone().keep_time());
     spawn_local(driver.clone().serve_cell(listener));
     spawn_local(driver.clone().leave_if_unused());

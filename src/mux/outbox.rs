@@ -34,6 +34,8 @@ pub(super) enum Act {
     StopChild { child: ChildId, patience: Duration },
     /// A child's descriptors can be dropped.
     ForgetChild { child: ChildId, server: ServerName, reason: String },
+    /// What a program answered to its handshake is news: to be remembered.
+    Remember { program: String },
     /// A line for the server log.
     Log { server: ServerName, text: String },
 }

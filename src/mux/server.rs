@@ -186,7 +186,7 @@ impl Exchange {
             return self.drop_from(child, "a notification whose parameters are no object");
         };
         if let Some(subscription) = meta.subscription_id {
-            return self.tell_subscriber(child, line, subscription);
+            return self.tell_subscriber(child, line, subscription, method);
         }
         match method {
             "notifications/progress" => self.child_progress(child, line, &params, now),
@@ -203,7 +203,13 @@ impl Exchange {
         }
     }
 
-    fn tell_subscriber(&mut self, child: ChildId, line: &[u8], subscription: &RawValue) {
+    fn tell_subscriber(
+        &mut self,
+        child: ChildId,
+        line: &[u8],
+        subscription: &RawValue,
+        method: &str,
+    ) {
         let pending = our_id(subscription)
             .and_then(|id| self.children.get(&child)?.pending.get(&id))
             .filter(|pending| pending.kind == Kind::Listen && !pending.cancelled);
@@ -211,6 +217,11 @@ impl Exchange {
             return self.drop_from(child, "a notification of a subscription that nobody holds");
         };
         let (session, raw_id) = (*session, raw_id.to_vec());
+        if method == "notifications/subscriptions/acknowledged"
+            && !self.is_first_acknowledgement(session, &raw_id)
+        {
+            return;
+        }
         let mut splice = Splice::of(line);
         splice.replace(subscription, raw_id);
         self.send(session, |out| splice.write(out));

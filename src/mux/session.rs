@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::listens::Listen;
 use super::outbox::ChildId;
 use crate::config::tenant::{Share, SharedCapability};
 use crate::mcp::envelope;
@@ -54,6 +55,17 @@ pub(super) enum Greeting {
     Done,
 }
 
+/// What a session was shown in the place of its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placard {
+    /// Nothing.
+    None,
+    /// A placard of ours: it is to hear when the server runs.
+    Hangs,
+    /// It has heard that the server runs.
+    Taken,
+}
+
 /// A request of a server's that a client is to answer.
 #[derive(Debug)]
 pub(super) struct Ask {
@@ -92,6 +104,11 @@ pub(super) struct Session {
     pub(super) level: Option<u8>,
     pub(super) subscriptions: BTreeSet<String>,
     pub(super) calls: u64,
+    /// It ends at once where it could wait for a cure.
+    pub(super) strict: bool,
+    pub(super) placard: Placard,
+    /// Its modern subscriptions.
+    pub(super) listens: Vec<Listen>,
     /// Its input has ended; it closes when nothing is in flight.
     pub(super) ended: bool,
     /// What tenantd adds to each request's `_meta`: `"io.tenantd/context":{...}`.
@@ -104,6 +121,7 @@ impl Session {
         server: ServerName,
         share: Share,
         holder: Holder,
+        strict: bool,
         plan: &MuxPlan,
         now: Instant,
     ) -> Self {
@@ -131,6 +149,9 @@ impl Session {
             level: None,
             subscriptions: BTreeSet::new(),
             calls: 0,
+            strict,
+            placard: Placard::None,
+            listens: Vec::new(),
             ended: false,
             context: context(id, &holder, plan),
             holder,

@@ -35,6 +35,7 @@ impl Driver {
         id: SessionId,
         server: ServerName,
         holder: Holder,
+        strict: bool,
         [stdin, stdout, lifeline]: [OwnedFd; 3],
     ) -> io::Result<()> {
         let input = Input::new(stdin)?;
@@ -46,7 +47,7 @@ impl Driver {
         tasks.spawn(self.clone().watch_shim(id, lifeline.clone()));
         self.sessions.borrow_mut().insert(id, SessionWire { output, lifeline, _tasks: tasks });
         self.used.set(true);
-        self.with(|exchange, now| exchange.open(id, server, holder, now));
+        self.with(|exchange, now| exchange.open(id, server, holder, strict, now));
         Ok(())
     }
 

@@ -13,21 +13,20 @@ use serde::Deserialize;
 use super::child::{Child, Kind, Owner, Pending, Shake};
 use super::cross;
 use super::exchange::Exchange;
+use super::memory;
 use super::outbox::{Act, ChildId, End};
 use super::session::{SlotKey, Whose};
 use super::timers::Timer;
 use crate::config::tenant::Share;
-use crate::lifecycle::{Effect, Event, Phase};
+use crate::lifecycle::{Cause, Effect, Event, Phase};
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era::{self, Era, UNSUPPORTED_VERSION};
 use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
-use crate::wire::ServerPlan;
+use crate::wire::{Ailment, ServerPlan};
 
 /// How long a probe stays unanswered before the server is taken for legacy.
 const PROBE: Duration = Duration::from_secs(2);
-/// A pause up to this long is waited for; a longer one refuses at once and says when to come back.
-const SHORT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether a session's request can go to its server now.
 pub(super) enum Readiness {
@@ -35,6 +34,8 @@ pub(super) enum Readiness {
     /// The server is starting, or pauses for a moment.
     Wait,
     Refuse(Failure),
+    /// The server cannot run, which can be cured: its sessions stay.
+    Ailing(Ailment),
 }
 
 impl Exchange {
@@ -46,7 +47,10 @@ impl Exchange {
         self.want_slot(&key, now)
     }
 
-    fn want_slot(&mut self, key: &SlotKey, now: Instant) -> Readiness {
+    pub(super) fn want_slot(&mut self, key: &SlotKey, now: Instant) -> Readiness {
+        if let Some(held) = self.held(&key.server) {
+            return Readiness::Ailing(held.clone());
+        }
         let Some(slot) = self.slots.get_mut(key) else { return Readiness::Wait };
         if let (Phase::Running { .. }, Some(child)) = (slot.lifecycle.phase(), slot.child) {
             return Readiness::Ready(child);
@@ -62,13 +66,14 @@ impl Exchange {
                 self.ask_for_child(key, now);
                 Readiness::Wait
             }
-            Effect::Refuse { until } if !slot.broken && until - now <= SHORT_PAUSE => {
+            Effect::Refuse { until, cause: Cause::Crash } => {
                 self.timers.set(until, Timer::Retry(key.clone()));
                 Readiness::Wait
             }
-            Effect::Refuse { until } => {
-                Readiness::Refuse(not_before(slot.last.as_deref(), until, now))
-            }
+            Effect::Refuse { .. } => match self.broken(key) {
+                Some(ailment) => Readiness::Ailing(ailment),
+                None => Readiness::Wait,
+            },
             _ => Readiness::Wait,
         }
     }
@@ -115,19 +120,8 @@ impl Exchange {
             self.plan.servers.iter().filter(always).map(|server| server.name.clone()).collect();
         for server in servers {
             let key = SlotKey { server, whose: Whose::Tenant };
-            self.slots.entry(key.clone()).or_default();
+            self.slot(&key);
             self.keep_running(&key, now);
-        }
-    }
-
-    /// Wants a slot's child; where it pauses, wants it again when the pause is over.
-    fn keep_running(&mut self, key: &SlotKey, now: Instant) {
-        if self.draining.is_none()
-            && let Readiness::Refuse(_) = self.want_slot(key, now)
-            && let Some(Phase::Paused { until }) =
-                self.slots.get(key).map(|slot| slot.lifecycle.phase())
-        {
-            self.timers.set(until, Timer::Retry(key.clone()));
         }
     }
 
@@ -137,31 +131,14 @@ impl Exchange {
             && self.server_plan(&key.server).is_some_and(|server| server.always)
     }
 
-    /// Somebody who waits for a slot's server.
-    pub(super) fn waiter(&self, key: &SlotKey) -> Option<SessionId> {
-        let waits = |id: &&SessionId| {
-            self.sessions.get(*id).is_some_and(|session| !session.waiting.is_empty())
-        };
-        self.slots.get(key)?.sessions.iter().find(waits).copied()
-    }
-
-    /// A pause is over.
-    pub(super) fn retry(&mut self, key: &SlotKey, now: Instant) {
-        if self.is_always(key) {
-            return self.keep_running(key, now);
-        }
-        if self.waiter(key).is_some()
-            && let Readiness::Refuse(failure) = self.want_slot(key, now)
-        {
-            self.fail_waiting(key, &failure);
-        }
-    }
-
     /// The supervisor started the child: its descriptors are there.
     pub(super) fn child_started(&mut self, id: ChildId, pid: i32, program: String, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.alive = true;
         child.pid = Some(pid);
+        let known = self.known.get(&program);
+        child.era = known.map(|known| known.era);
+        child.handshake = known.map(|known| known.handshake.clone());
         child.program = program;
         if child.stopping {
             return self.end_child(id);
@@ -171,7 +148,9 @@ impl Exchange {
         let own_hello = matches!(child.slot.whose, Whose::Session(session)
             if self.sessions.get(&session).is_some_and(|s| s.hello.is_some()));
         let skip = std::mem::take(&mut slot.died_probing);
-        let known = self.known.get(&child.slot.server) == Some(&Era::Legacy);
+        let (key, known) = (child.slot.clone(), child.era == Some(Era::Legacy));
+        // What greets a client is remembered, where it is; the rest waits on.
+        self.replay_waiting(&key, now);
         if own_hello || known || skip {
             self.send_initialize(id, now);
         } else {
@@ -213,7 +192,14 @@ impl Exchange {
         self.send_own(id, ours, Kind::Initialize, &line, now);
     }
 
-    fn send_own(&mut self, child: ChildId, id: u64, kind: Kind, line: &[u8], now: Instant) {
+    pub(super) fn send_own(
+        &mut self,
+        child: ChildId,
+        id: u64,
+        kind: Kind,
+        line: &[u8],
+        now: Instant,
+    ) {
         self.out.push(End::Child(child), line);
         let pending = Pending {
             owner: Owner::Own,
@@ -254,6 +240,7 @@ impl Exchange {
             (Kind::Initialize, Shake::Initializing, Some(result)) => {
                 self.ready(id, Era::Legacy, result, now);
             }
+            (Kind::Health, ..) => self.is_healthy(id, now),
             (Kind::Initialize, Shake::Initializing, None) => {
                 self.initialize_failed(id, envelope, now);
             }
@@ -280,6 +267,7 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.shake = Shake::Done;
         child.era = Some(era);
+        let told = child.handshake.take().filter(|told| told.get() != result.get());
         child.makes_tasks = memchr::memmem::find(result.get().as_bytes(), b"task").is_some();
         child.handshake = Some(result.to_owned());
         child.version = cross::server_version(result);
@@ -290,19 +278,25 @@ impl Exchange {
             let line = era::notification("notifications/initialized", None);
             self.out.push(End::Child(id), &line);
         }
-        self.known.insert(key.server.clone(), era);
-        let mut again = false;
+        let program = child.program.clone();
+        if memory::learn(&mut self.known, program.clone(), era, result) {
+            self.out.act(Act::Remember { program });
+        }
+        // Greeted as it once was, or by one that is gone: what they listed may not be there.
+        let mut again = told.is_some();
         if let Some(slot) = self.slots.get_mut(&key) {
-            again = slot.starts > 1;
-            slot.broken = false;
+            again |= slot.starts > 1;
             slot.lifecycle.on(Event::Ready, now);
         }
-        if era == Era::Legacy {
-            self.restore(id, now);
+        match era {
+            Era::Legacy => self.restore(id, now),
+            Era::Modern => self.renew_listens(id),
         }
         if again {
             self.announce(id, result);
         }
+        self.tell_of_cure(&key, result);
+        self.watch_health(id, now);
         self.replay_waiting(&key, now);
         self.arm_idle(&key, now);
     }
@@ -346,55 +340,7 @@ impl Exchange {
         self.send_own(id, ours, Kind::Plain, &line, now);
     }
 
-    fn replay_waiting(&mut self, key: &SlotKey, now: Instant) {
-        self.each_waiting(key, |exchange, session, line| {
-            exchange.client_message(session, line, now);
-        });
-    }
-
-    /// Tells everyone who waits for a slot's server that it does not come.
-    pub(super) fn fail_waiting(&mut self, key: &SlotKey, failure: &Failure) {
-        self.each_waiting(key, |exchange, session, line| {
-            let id = Envelope::read(line).ok().and_then(|envelope| envelope.id);
-            if let Some(id) = id {
-                exchange.refuse(session, Some(id.get().as_bytes()), failure);
-            }
-        });
-    }
-
-    /// Takes every line that waits for a slot's server, in each session's order.
-    fn each_waiting(&mut self, key: &SlotKey, each: impl Fn(&mut Self, SessionId, &[u8])) {
-        let slot = self.slots.get(key);
-        let sessions: Vec<_> =
-            slot.map(|slot| slot.sessions.iter().copied().collect()).unwrap_or_default();
-        for id in sessions {
-            let Some(session) = self.sessions.get_mut(&id) else { continue };
-            let lines = session.take_waiting();
-            session.replaying = true;
-            for line in lines {
-                each(self, id, &line);
-            }
-            if let Some(session) = self.sessions.get_mut(&id) {
-                session.replaying = false;
-            }
-            self.close_if_done(id);
-        }
-    }
-
     pub(super) fn start_late(&mut self, id: ChildId, now: Instant) {
         self.give_up(id, "it did not finish the handshake in time (server.start_timeout)", now);
     }
-}
-
-fn not_before(last: Option<&str>, until: Instant, now: Instant) -> Failure {
-    let pause = until.saturating_duration_since(now);
-    let retry = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-    let why = last.unwrap_or("it failed");
-    let mut failure = Failure::new(
-        Code::Unavailable,
-        "server-down",
-        format!("the server is down: {why}; the next start is in {:.1} s", pause.as_secs_f64()),
-    );
-    failure.retry_after_ms = Some(retry);
-    failure
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::child::Slot;
 use super::exchange::Exchange;
 use super::session::{Session, SlotKey, Whose};
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Cause, Phase};
 use crate::sys::DESCRIPTORS;
 use crate::wire::{CELL_DATAGRAM, ChildLine, MuxStatus, SessionLine};
 
@@ -53,7 +53,7 @@ impl Exchange {
             server: key.server.clone(),
             pid: child.and_then(|child| child.pid),
             user,
-            state: state(slot).to_owned(),
+            state: self.state(key, slot).to_owned(),
             era: child.and_then(|child| child.era).map(|era| era.as_str().to_owned()),
             version: child.and_then(|child| child.version.clone()),
             sessions: u32::try_from(slot.sessions.len()).unwrap_or(u32::MAX),
@@ -63,16 +63,18 @@ impl Exchange {
             age_s: child.map_or(0, |child| now.duration_since(child.started).as_secs()),
         }
     }
-}
 
-fn state(slot: &Slot) -> &'static str {
-    match slot.lifecycle.phase() {
-        Phase::Asked | Phase::Shaking => "starting",
-        Phase::Running { .. } => "running",
-        Phase::Stopping => "stopping",
-        Phase::Paused { .. } if slot.broken => "failed",
-        Phase::Paused { .. } => "waiting",
-        Phase::Idle => "idle",
+    fn state(&self, key: &SlotKey, slot: &Slot) -> &'static str {
+        match slot.lifecycle.phase() {
+            Phase::Stopping => "stopping",
+            _ if self.held(&key.server).is_some() => "held",
+            Phase::Asked | Phase::Shaking => "starting",
+            Phase::Running { .. } => "running",
+            Phase::Paused { cause: Cause::Crash, .. } => "waiting",
+            Phase::Paused { cause: Cause::CrashLoop, .. } => "crash-loop",
+            Phase::Paused { cause: Cause::Permanent, .. } => "failed",
+            Phase::Idle => "idle",
+        }
     }
 }
 

@@ -18,6 +18,10 @@ pub(super) enum Timer {
     Start(ChildId),
     /// A pause is over and somebody waits.
     Retry(SlotKey),
+    /// A session has waited for its server as long as a start may take.
+    Patience(SessionId),
+    /// A child is looked at, or its answer to that is due.
+    Health(ChildId),
     /// A child without sessions has lived long enough.
     Idle(SlotKey),
     /// A session whose input ended has waited long enough.

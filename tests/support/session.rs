@@ -129,6 +129,11 @@ impl Session {
         self.send_bytes(format!("{line}\n").as_bytes());
     }
 
+    /// Sends one line to a session that may be over.
+    pub(crate) fn try_send(&mut self, line: &str) -> std::io::Result<()> {
+        self.stdin.as_mut().expect("an open session").write_all(format!("{line}\n").as_bytes())
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         let written = self.stdin.as_mut().expect("an open session").write_all(bytes);

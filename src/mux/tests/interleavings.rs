@@ -147,13 +147,18 @@ proptest! {
                     at_server.clear();
                     for (number, session) in sessions.iter().enumerate() {
                         for line in desk.client_heard(*session) {
+                            // Of many deaths in a row the sessions are told: their lists are gone.
+                            if line["method"] == "notifications/tools/list_changed" {
+                                continue;
+                            }
                             let own = u8::try_from(line["id"].as_u64().expect("an id")).expect("small");
                             prop_assert!(owed.remove(&(number, own)).is_some());
                             prop_assert_eq!(&line["error"]["code"], &json!(503));
                         }
                     }
                     prop_assert!(owed.is_empty());
-                    desk.now += Duration::from_secs(60);
+                    // Longer than any pause.
+                    desk.now += Duration::from_secs(400);
                 }
             }
         }

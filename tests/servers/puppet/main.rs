@@ -8,6 +8,7 @@
 //! | `PUPPET_START` | `exit`, `garbage`, `deaf` (never reads), `mute` (never answers), `linger` (only lives, in a session of its own) |
 //! | `PUPPET_STUBBORN` | ignores the end of its input and SIGTERM |
 //! | `PUPPET_CHATTY` | speaks right after the handshake: list-changed and `roots/list` |
+//! | `PUPPET_WAIT_FILE` | says and hears nothing while this file is there |
 //! | `PUPPET_EXIT_FILE` | exits at once while this file is there |
 
 mod puppet;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
     if !exit_file.is_empty() && std::path::Path::new(&exit_file).exists() {
         eprintln!("puppet: told to exit by {exit_file}");
         return ExitCode::from(4);
+    }
+    let wait_file = variable("PUPPET_WAIT_FILE");
+    while !wait_file.is_empty() && std::path::Path::new(&wait_file).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
     }
     match variable("PUPPET_START").as_str() {
         "exit" => {
