@@ -199,7 +199,7 @@ fn render_refusals(page: &mut String, refusals: &[RefusalLine], now: i64) {
             cut(&refusal.message, WARNING),
         ]
     };
-    push_table(page, &["REFUSED", "USER", "TIMES", "AND", "BECAUSE"], rows(refusals, row));
+    push_table(page, &["REFUSED", "USER", "TIMES", "SESSION", "BECAUSE"], rows(refusals, row));
 }
 
 /// The newest first.

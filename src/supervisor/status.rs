@@ -24,6 +24,8 @@ use crate::wire::{ChildLine, MuxStatus, SessionLine, ToMux};
 
 /// How long a mux may take to tell how it is.
 const MUX_TELLS: Duration = Duration::from_secs(1);
+/// What is said of one that does not.
+pub(super) const SILENT: &str = "its mux does not answer";
 /// All layers, in the order of the documentation.
 const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
 
@@ -220,7 +222,7 @@ impl Look {
                 (self.base, status.children)
             }
             _ => {
-                self.base.problems.push("its mux does not answer".to_owned());
+                self.base.problems.push(SILENT.to_owned());
                 (self.base, Vec::new())
             }
         }

@@ -9,7 +9,7 @@ use super::attend::broken;
 use super::history::{Past, Refused, Start};
 use super::house::House;
 use super::message::Reply;
-use super::status::{answer, signed, unknown};
+use super::status::{SILENT, answer, signed, unknown};
 use crate::control::{
     ChildStatus, RefusalLine, ServerStatus, StartLine, StderrLines, TenantStatus, WhyReply,
 };
@@ -23,6 +23,8 @@ use crate::wire::ChildLine;
 struct Known {
     /// Of the policy, each once.
     reasons: Vec<Reason>,
+    /// Whether there is a mux that does not answer.
+    silent: bool,
     /// Seconds until the mux is tried again.
     pause_s: Option<u64>,
 }
@@ -41,12 +43,15 @@ impl House {
             return answer(reply, Err(unknown(text)));
         };
         let only = (!admin).then_some(asker.principal.uid);
-        let known = self.known(&id);
+        let mut known = self.known(&id);
         let past = self.history.of(&id);
         let refusals = refusals(past, only);
         let starts = starts(past, only.map(|_| asker.principal.user.as_str()));
         tokio::task::spawn_local(async move {
-            let (tenant, children) = look.finish(only).await;
+            let (mut tenant, children) = look.finish(only).await;
+            known.silent = tenant.problems.contains(&SILENT.to_owned());
+            // That is no problem of its file.
+            tenant.problems.retain(|problem| problem != SILENT);
             let stderr = if only.is_none() { stderr(&children) } else { Vec::new() };
             let keeps = keeps(&tenant, &known);
             let cure = one_line(&cure(&tenant, &known, &refusals, &starts));
@@ -66,7 +71,7 @@ impl House {
             reasons.extend(held.filter(|reason| !reasons.contains(reason)));
         }
         let pause = self.pauses.get(id).and_then(|pause| pause.left(Instant::now()));
-        Known { reasons, pause_s: pause.map(|left| left.as_secs() + 1) }
+        Known { reasons, silent: false, pause_s: pause.map(|left| left.as_secs() + 1) }
     }
 }
 
@@ -126,6 +131,7 @@ fn keeps(tenant: &TenantStatus, known: &Known) -> Vec<String> {
         known.reasons.iter().map(|reason| one_line(&reason.to_string())).collect();
     keeps
         .extend(known.pause_s.map(|s| format!("its mux keeps ending; it is tried again in {s} s")));
+    keeps.extend(known.silent.then(|| SILENT.to_owned()));
     keeps.extend(ill(tenant).map(|(server, child)| {
         let last = child.last.as_deref().unwrap_or("it does not run");
         one_line(&format!("server {} is {}: {last}", server.name, child.state))
@@ -146,6 +152,9 @@ fn cure(
     }
     if known.pause_s.is_some() {
         return format!("look into the supervisor's log; tenantd restart {id} tries at once");
+    }
+    if let Some(pid) = tenant.mux_pid.filter(|_| known.silent) {
+        return format!("end its mux (kill {pid}): its sessions end, the next one starts another");
     }
     if let Some((server, child)) = ill(tenant).next() {
         let target = format!("{id}/{}", server.name);
