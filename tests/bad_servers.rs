@@ -265,6 +265,25 @@ fn lines_in(directory: &Path, text: &str) -> usize {
 }
 
 #[test]
+fn a_server_that_exits_while_a_grandchild_holds_its_pipes_is_gone_at_once() {
+    let home = home(&[], "");
+    let supervisor = home.start();
+    let mut session = open(&supervisor, "acme");
+    let grandchild = said(&session.call("grandchild", json!({}))).parse().expect("a pid");
+    let grandchild = Held::of(grandchild).expect("the grandchild");
+    let held = session.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
+    let server = Held::of(server_pid(&mut session)).expect("the server");
+    let killed = Instant::now();
+    server.kill();
+    assert_eq!(session.answer(&held)["error"]["code"], 503);
+    // 100 ms is the promise; a loaded machine gets some grace.
+    assert!(killed.elapsed() < Duration::from_millis(500), "{:?}", killed.elapsed());
+    assert!(grandchild.ends_within(Duration::from_secs(1)), "the grandchild lives on");
+    echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
 fn nothing_is_left_of_a_server_that_ignores_every_wish() {
     let home = home(&[("PUPPET_STUBBORN", "1")], "");
     let supervisor = home.start();

@@ -25,6 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the supervisor may take: a tenant that drains finishes first (`drain`, 5 s by default).
 const VERDICT: Duration = Duration::from_secs(12);
 
+/// How long the loop may take to hear of a mux's death.
+const NEWS: Duration = Duration::from_millis(5);
+
+/// Why a mux did not get the descriptors.
+enum Undelivered {
+    /// It has died.
+    Gone,
+    /// It left its messages lying for too long.
+    Busy,
+}
+
 /// What every door thread needs; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Attendant {
@@ -49,16 +60,41 @@ impl Attendant {
         match request {
             Request::Open { target, strict } => {
                 let hand = Hand::check(descriptors).map_err(|error| bad(&error.to_string()))?;
-                match self.ask(principal, parse(target.as_deref())?, Wish::Session { strict })? {
-                    Some(pass) => self.pass(pass, &hand),
-                    None => Ok(Answer::Known),
-                }
+                self.open(&principal, &parse(target.as_deref())?, strict, &hand)
             }
             Request::Ask { .. } if !descriptors.is_empty() => {
                 Err(bad("a question needs no descriptors"))
             }
             Request::Ask { target } => {
                 self.ask(principal, parse(target.as_deref())?, Wish::Known).map(|_| Answer::Known)
+            }
+        }
+    }
+
+    /// Passes the descriptors on; where the mux has just died, to the next one.
+    fn open(
+        &self,
+        principal: &Principal,
+        target: &Target,
+        strict: bool,
+        hand: &Hand,
+    ) -> Result<Answer, Refusal> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let wish = Wish::Session { strict };
+            let Some(pass) = self.ask(principal.clone(), target.clone(), wish)? else {
+                return Ok(Answer::Known);
+            };
+            match self.pass(pass, hand) {
+                Err(Undelivered::Gone) if Instant::now() < until => std::thread::sleep(NEWS),
+                Err(Undelivered::Gone) => {
+                    let said = "the tenant's process keeps ending (try again, see tenantd why)";
+                    return Err(unavailable(said, "gone"));
+                }
+                Err(Undelivered::Busy) => {
+                    return Err(unavailable("the tenant is too busy (try again)", "busy"));
+                }
+                Ok(answer) => return Ok(answer),
             }
         }
     }
@@ -100,9 +136,9 @@ impl Attendant {
         }
     }
 
-    fn pass(&self, pass: Pass, hand: &Hand) -> Result<Answer, Refusal> {
-        let bytes = serde_json::to_vec(&pass.open)
-            .map_err(|error| unavailable(&error.to_string(), "internal"))?;
+    fn pass(&self, pass: Pass, hand: &Hand) -> Result<Answer, Undelivered> {
+        // Fails only for maps whose keys are not text: there is none.
+        let bytes = serde_json::to_vec(&pass.open).unwrap_or_default();
         let until = Instant::now() + PATIENCE;
         loop {
             let sent = sys::send_datagram(&pass.line, &bytes, &hand.borrow(), SendFlags::DONTWAIT);
@@ -110,13 +146,10 @@ impl Attendant {
                 Ok(()) => break,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     if !ready(&pass.line, PollFlags::OUT, until) {
-                        return Err(unavailable("the tenant is too busy (try again)", "busy"));
+                        return Err(Undelivered::Busy);
                     }
                 }
-                Err(error) => {
-                    let said = format!("the tenant's process is gone: {error} (try again)");
-                    return Err(unavailable(&said, "gone"));
-                }
+                Err(_) => return Err(Undelivered::Gone),
             }
         }
         let Pass { tenant, server, session, slip, .. } = pass;

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::cell::{Cell, Phase, Seed};
 use super::child::{self, Prepared};
 use super::history::History;
-use super::message::{CellNews, Handle, Message, Returned};
+use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
 use super::watch::Watch;
@@ -43,6 +43,8 @@ pub(super) struct House {
     pub(super) cells: BTreeMap<TenantId, Cell>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
+    /// Who waits for a short pause to end; each has a seat of the door.
+    pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
     pub(super) next_cell: u64,
     pub(super) next_ticket: u64,
@@ -221,7 +223,10 @@ impl House {
         let left = self.pauses.iter().filter_map(|(id, pause)| {
             pause.left(now).filter(|_| !self.cells.contains_key(id) && waits(id))
         });
-        left.min().map(|left| now + left)
+        // Whose pause it is does not matter: who asks too early waits on.
+        let ends = self.pauses.values().filter_map(|pause| pause.left(now)).min();
+        let patient = (!self.patient.is_empty()).then(|| ends.unwrap_or_default());
+        left.chain(patient).min().map(|left| now + left)
     }
 
     /// Starts what starts with its tenant.

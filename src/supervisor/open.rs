@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attend::broken;
 use super::cell::Session;
@@ -13,6 +13,9 @@ use crate::names::{SessionId, TenantId};
 use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::policy::{self, Asker, Moment, Reason, Terms, Verdict};
 use crate::wire::{Holder, Refusal, ToMux};
+
+/// A pause that a client waits for; it hears of a longer one.
+const SHORT_PAUSE: Duration = Duration::from_secs(3);
 
 /// A session that may be opened.
 struct Decided {
@@ -50,6 +53,10 @@ impl House {
     fn open_with_new_cell(&mut self, ask: OpenAsk, decided: &Decided) {
         let (now, tenant) = (Instant::now(), &decided.tenant);
         let paused = self.pauses.get(tenant).and_then(|pause| pause.left(now));
+        if let Some(left) = paused.filter(|left| *left <= SHORT_PAUSE) {
+            tracing::debug!(%tenant, "a session waits for {left:?}");
+            return self.patient.push(ask);
+        }
         if let Some(left) = paused {
             let said = format!(
                 "the process of {tenant} keeps ending; it is tried again in {} s (see tenantd why {tenant})",
@@ -68,6 +75,11 @@ impl House {
                 self.refuse(&ask, tenant, refusal(&said, UNAVAILABLE, "not-started", false));
             }
         }
+    }
+
+    /// Who waited for the end of a pause is decided again.
+    pub(super) fn ask_again(&mut self) {
+        std::mem::take(&mut self.patient).into_iter().for_each(|ask| self.open(ask));
     }
 
     fn decide(&mut self, ask: &OpenAsk) -> Result<Decided, Refusal> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// A mux that lived this long was sound; its death starts the count anew.
-const SOUND: Duration = Duration::from_secs(10);
+const SOUND: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(30);
 

@@ -68,6 +68,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         cells: BTreeMap::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
+        patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
         next_ticket: 0,
@@ -181,6 +182,7 @@ impl Rounds {
         house.cells.values_mut().for_each(|cell| cell.kill_if_overdue(now));
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
+            house.ask_again();
         }
         if now >= self.round && house.stopping.is_none() {
             self.round = now + ROUND;

@@ -52,11 +52,14 @@ impl House {
         let drain = self.settings().drain.min(LONGEST_DRAIN);
         tracing::info!("stopping: {why}");
         super::notify::stopping();
+        // Each hears that it is stopping.
+        let patient = std::mem::take(&mut self.patient);
         for cell in self.cells.values_mut() {
             cell.drain("tenantd is stopping", UNAVAILABLE, drain);
         }
         let deadline = Instant::now() + drain + GRACE;
         self.stopping = Some(Stopping { deadline, askers: asker.into_iter().collect() });
+        patient.into_iter().for_each(|ask| self.open(ask));
     }
 
     /// Whether the loop may end.

@@ -106,25 +106,26 @@ fn returned() -> Returned {
     Returned { tenant, cell: 1, session, sent: false }
 }
 
-/// Answers the one question with leave to send to `line`; returns where the slip comes back.
-fn agree(mut inbox: mpsc::Receiver<Message>, line: OwnedFd) -> mpsc::Receiver<Returned> {
-    let (back, slips) = mpsc::channel(1);
+/// Answers each question with leave to send to the next of these; returns where the slips come back.
+fn agree(
+    mut inbox: mpsc::Receiver<Message>,
+    lines: impl IntoIterator<Item = OwnedFd>,
+) -> mpsc::Receiver<Returned> {
+    let (back, slips) = mpsc::channel(2);
+    let lines: Vec<_> = lines.into_iter().collect();
     std::thread::spawn(move || {
-        let Some(Message::Open(ask)) = inbox.blocking_recv() else { panic!("nobody asked") };
-        let server = ServerName::main();
-        let holder = Holder {
-            uid: 1,
-            gid: 1,
-            groups: Vec::new(),
-            user: "u".into(),
-            permissions: Vec::new(),
-        };
-        let Returned { tenant, session, .. } = returned();
-        let open = ToMux::Open { session, server: server.clone(), holder, strict: false };
-        let slip = Slip { back, returned: returned() };
-        let line = Arc::new(line);
-        let pass = Pass { line, open, tenant, server, session, slip };
-        ask.reply.try_send(Admission::Pass(Box::new(pass))).expect("somebody waits");
+        for line in lines {
+            let Some(Message::Open(ask)) = inbox.blocking_recv() else { panic!("nobody asked") };
+            let server = ServerName::main();
+            let (groups, permissions) = (Vec::new(), Vec::new());
+            let holder = Holder { uid: 1, gid: 1, groups, user: "u".into(), permissions };
+            let Returned { tenant, session, .. } = returned();
+            let open = ToMux::Open { session, server: server.clone(), holder, strict: false };
+            let slip = Slip { back: back.clone(), returned: returned() };
+            let line = Arc::new(line);
+            let pass = Pass { line, open, tenant, server, session, slip };
+            ask.reply.try_send(Admission::Pass(Box::new(pass))).expect("somebody waits");
+        }
     });
     slips
 }
@@ -133,7 +134,7 @@ fn agree(mut inbox: mpsc::Receiver<Message>, line: OwnedFd) -> mpsc::Receiver<Re
 fn after_a_yes_the_mux_gets_three_descriptors_and_the_slip_comes_back() {
     let mut stage = stage();
     let (line, mux) = sys::seqpacket_pair().expect("a pair");
-    let mut slips = agree(stage.inbox.take().expect("there"), line);
+    let mut slips = agree(stage.inbox.take().expect("there"), [line]);
     let answer = asked(&stage.attendant, OPEN, &sockets());
     assert!(matches!(answer, Answer::Open { session: SessionId(7), .. }), "{answer:?}");
     let mut buffer = vec![0; 4096];
@@ -144,12 +145,16 @@ fn after_a_yes_the_mux_gets_three_descriptors_and_the_slip_comes_back() {
 }
 
 #[test]
-fn a_mux_that_is_gone_is_told_to_the_client_and_to_the_loop() {
+fn where_a_mux_has_just_died_the_client_comes_to_the_next_one() {
     let mut stage = stage();
-    let (line, mux) = sys::seqpacket_pair().expect("a pair");
-    drop(mux);
-    let mut slips = agree(stage.inbox.take().expect("there"), line);
-    let refusal = refused(asked(&stage.attendant, OPEN, &sockets()));
-    assert_eq!((refusal.code, refusal.reason.as_str()), (UNAVAILABLE, "gone"));
+    let ((dead, gone), (line, mux)) =
+        (sys::seqpacket_pair().expect("a pair"), sys::seqpacket_pair().expect("a pair"));
+    drop(gone);
+    let mut slips = agree(stage.inbox.take().expect("there"), [dead, line]);
+    let answer = asked(&stage.attendant, OPEN, &sockets());
+    assert!(matches!(answer, Answer::Open { session: SessionId(7), .. }), "{answer:?}");
+    let got = sys::receive_datagram(&mux, &mut [0; 4096], RecvFlags::empty()).expect("a session");
+    assert_eq!(got.descriptors.len(), 3);
     assert!(!slips.blocking_recv().expect("a slip").sent);
+    assert!(slips.blocking_recv().expect("a slip").sent);
 }
