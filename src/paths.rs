@@ -116,6 +116,15 @@ impl Layout {
         Ok(layout)
     }
 
+    /// This layout as a client that starts now finds it: `/run/user/UID` comes with a user's first login
+    /// and goes with the last logout, and with it moves the runtime directory that depends on it.
+    pub fn now(&self) -> Self {
+        let uid = nix::unistd::getuid().as_raw();
+        let moves = self.mode == Mode::User && user_runtimes(uid).contains(&self.runtime);
+        let runtime = if moves { user_runtime(uid) } else { self.runtime.clone() };
+        Self { runtime, ..self.clone() }
+    }
+
     /// The door for descriptors (SOCK_SEQPACKET).
     pub fn session_socket(&self) -> PathBuf {
         self.runtime.join("session.sock")
@@ -188,8 +197,13 @@ fn absolute(variable: &'static str) -> Result<Option<PathBuf>, LayoutError> {
 /// `/run/user/UID` if it is ours and private, else a directory below `/tmp` that the supervisor makes
 /// 0700 and whose owner every client checks before it trusts a socket in it.
 fn user_runtime(uid: u32) -> PathBuf {
-    let run = PathBuf::from(format!("/run/user/{uid}"));
-    if is_private(&run, uid) { run.join("tenantd") } else { format!("/tmp/tenantd-{uid}").into() }
+    let [of_login, other] = user_runtimes(uid);
+    let login = Path::new("/run/user").join(uid.to_string());
+    if is_private(&login, uid) { of_login } else { other }
+}
+
+fn user_runtimes(uid: u32) -> [PathBuf; 2] {
+    [format!("/run/user/{uid}/tenantd").into(), format!("/tmp/tenantd-{uid}").into()]
 }
 
 /// Whether `path` is a real directory of `uid` that nobody else can enter.

@@ -4,6 +4,7 @@
 //! `TENANTD_SOAK_ROUNDS` says how many rounds; `tests/soak` runs it for long.
 
 #![allow(missing_docs, reason = "a test binary has no API")]
+#![allow(clippy::print_stdout, reason = "what was counted is what a long run is read for")]
 
 mod support;
 

@@ -209,23 +209,27 @@ fn a_user_hears_of_their_own_refusals_and_of_no_tenant_without_a_grant() {
     };
     let mut session = Session::spawn(home.command(&["connect", "--system", "mine"]));
     session.ask("initialize", json!({}));
-    // One is open: root is refused by the quota, and the user at another's tenant.
+    let of = |output: Output| -> Value { serde_json::from_slice(&output.stdout).expect("JSON") };
+    let until = |wanted: &dyn Fn(&Value) -> bool| {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let all = of(as_root(&["why", "--system", "mine", "--json"]));
+            if wanted(&all) {
+                return all;
+            }
+            assert!(Instant::now() < deadline, "it never came to be so: {all}");
+        }
+    };
+    until(&|all| all["tenant"]["sessions"].as_array().is_some_and(|open| open.len() == 1));
+    // One is open: root is refused by the quota, and so is the user, who also tries another's tenant.
     assert_eq!(as_root(&["connect", "--system", "mine"]).status.code(), Some(69));
     assert_eq!(home.run(&["connect", "--system", "mine"]).status.code(), Some(69));
     assert_eq!(home.run(&["connect", "--system", "others"]).status.code(), Some(77));
-    let of = |output: Output| -> Value { serde_json::from_slice(&output.stdout).expect("JSON") };
     let users = |why: &Value| {
         let lines = why["refusals"].as_array().expect("lines").iter();
         lines.map(|line| line["user"].as_str().expect("a user").to_owned()).collect::<Vec<_>>()
     };
-    let deadline = Instant::now() + DEADLINE;
-    let all = loop {
-        let all = of(as_root(&["why", "--system", "mine", "--json"]));
-        if all["stderr"].to_string().contains("secret") {
-            break all;
-        }
-        assert!(Instant::now() < deadline, "{all}");
-    };
+    let all = until(&|all| all["stderr"].to_string().contains("secret"));
     assert_eq!(users(&all), ["root", &user.name]);
     let own = of(home.run(&["why", "--system", "mine", "--json"]));
     assert_eq!(users(&own), [&*user.name]);

@@ -1,11 +1,12 @@
 //! The two listening sockets: from systemd by name, else bound here.
 //!
 //! Binding goes through a name beside the real one and a rename, under the lock: a socket file that is
-//! there always has somebody who listens, or is stale and replaced at once.
+//! there always has somebody who listens, or is stale and replaced at once. Files can vanish under a
+//! supervisor that runs: [`SocketFiles::presence`] notices.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
@@ -56,13 +57,58 @@ pub(super) struct Doors {
 
 /// Socket files of our own; their drop removes them. Dropped while the lock is held.
 #[derive(Debug)]
-pub(super) struct SocketFiles(Vec<PathBuf>);
+pub(super) struct SocketFiles(Vec<Bound>);
+
+/// A socket file that was made here, known by its identity: what has taken its place is not ours.
+#[derive(Debug)]
+struct Bound {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+/// What has become of the socket files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// Clients find them, or they are systemd's and none of ours.
+    There,
+    /// At least one is gone, and nothing is in its place.
+    Gone,
+    /// Something else is in the place of one: whoever put it there serves now.
+    Taken,
+}
+
+impl SocketFiles {
+    /// Whether they are systemd's, and nothing here is ours to look after.
+    pub(super) fn are_systemds(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Looks for them where clients look now: in `layout`.
+    pub(super) fn presence(&self, layout: &Layout) -> Presence {
+        if self.are_systemds() {
+            return Presence::There;
+        }
+        let looks = [layout.session_socket(), layout.control_socket()].map(|path| {
+            match (identity(&path), self.0.iter().find(|bound| bound.path == path)) {
+                (None, _) => Presence::Gone,
+                (there, Some(bound)) if bound.identity == there => Presence::There,
+                _ => Presence::Taken,
+            }
+        });
+        let worst = [Presence::Taken, Presence::Gone];
+        worst.into_iter().find(|look| looks.contains(look)).unwrap_or(Presence::There)
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
+}
 
 impl Drop for SocketFiles {
     fn drop(&mut self) {
-        for path in &self.0 {
+        for bound in self.0.iter().filter(|bound| identity(&bound.path) == bound.identity) {
             // What stays is stale, and replaced by the next supervisor.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&bound.path);
         }
     }
 }
@@ -70,17 +116,23 @@ impl Drop for SocketFiles {
 impl Doors {
     /// Takes or binds them. Before any thread exists.
     pub(super) fn open(layout: &Layout) -> Result<Self, DoorsError> {
-        if let Some(doors) = passed()? {
-            return Ok(doors);
+        match passed()? {
+            Some(doors) => Ok(doors),
+            None => Self::bind(layout),
         }
+    }
+
+    /// Binds them. Any that are there lose their names.
+    pub(super) fn bind(layout: &Layout) -> Result<Self, DoorsError> {
         let mode = if layout.mode == Mode::System { 0o666 } else { 0o600 };
         let (session, control) = (layout.session_socket(), layout.control_socket());
-        let doors = Self {
-            session: bind(&session, SocketType::SEQPACKET, mode)?,
-            control: bind(&control, SocketType::STREAM, mode)?,
-            files: SocketFiles(vec![session, control]),
-        };
-        Ok(doors)
+        let bound = |path: PathBuf| Bound { identity: identity(&path), path };
+        let session_door = bind(&session, SocketType::SEQPACKET, mode)?;
+        // Should the second fail, the first leaves nothing behind.
+        let mut files = SocketFiles(vec![bound(session)]);
+        let control_door = bind(&control, SocketType::STREAM, mode)?;
+        files.0.push(bound(control));
+        Ok(Self { session: session_door, control: control_door, files })
     }
 }
 
@@ -172,6 +224,24 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         drop(doors);
         assert!(!layout.control_socket().exists() && !layout.session_socket().exists());
+    }
+
+    #[test]
+    fn a_vanished_socket_is_noticed_and_what_took_its_place_is_left_alone() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let layout = Layout::rooted(Mode::User, dir.path());
+        std::fs::create_dir(&layout.runtime).expect("made");
+        let doors = Doors::open(&layout).expect("open");
+        assert_eq!(doors.files.presence(&layout), Presence::There);
+        let moved = Layout { runtime: dir.path().join("elsewhere"), ..layout.clone() };
+        assert_eq!(doors.files.presence(&moved), Presence::Gone);
+        std::fs::remove_file(layout.session_socket()).expect("removed");
+        assert_eq!(doors.files.presence(&layout), Presence::Gone);
+        let others = Doors::bind(&layout).expect("bound");
+        assert_eq!(doors.files.presence(&layout), Presence::Taken);
+        drop(doors);
+        assert_eq!(others.files.presence(&layout), Presence::There);
+        assert_eq!(SocketFiles(Vec::new()).presence(&moved), Presence::There);
     }
 
     #[test]

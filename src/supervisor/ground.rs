@@ -61,12 +61,17 @@ pub(super) fn prepare(layout: &Layout) -> Result<Lock, GroundError> {
     make(&layout.state, passable)?;
     make(&layout.state.join("tenants"), passable)?;
     make(&layout.log, 0o700)?;
-    make(&layout.runtime, if system { 0o755 } else { 0o700 })?;
-    check_runtime(layout)?;
+    prepare_runtime(layout)?;
     let lock = lock(layout)?;
-    make(&layout.cells(), 0o700)?;
     clear_cells(layout);
     Ok(lock)
+}
+
+/// Makes the runtime directory, at first and where it has vanished (a logout, a cleaner of `/tmp`).
+pub(super) fn prepare_runtime(layout: &Layout) -> Result<(), GroundError> {
+    make(&layout.runtime, if layout.mode == Mode::System { 0o755 } else { 0o700 })?;
+    check_runtime(layout)?;
+    make(&layout.cells(), 0o700)
 }
 
 /// Makes a directory, with its parents, of exactly this mode. One that is there stays as it is.

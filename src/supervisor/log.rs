@@ -1,7 +1,7 @@
 //! The operational log: the journal or a terminal where there is one, else files that roll each day.
 //!
-//! Never waits for a slow disk or reader: a small queue, and lines lost rather than time. zlink is kept
-//! silent, since it would log what is said.
+//! Never waits for a slow disk, reader or journal: a small queue, and lines lost rather than time. zlink
+//! is kept silent, since it would log what is said.
 
 use std::io::IsTerminal;
 
@@ -9,7 +9,9 @@ use tracing::metadata::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{InitError, RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
 
+use super::journal::{self, Fields, Journal};
 use crate::config::tenant::Settings;
 use crate::paths::Layout;
 
@@ -21,31 +23,39 @@ const SILENT: [&str; 3] = ["zlink=off", "zlink_core=off", "zlink_tokio=off"];
 /// Starts logging. The guard writes out what waits when it is dropped; a second call in one process
 /// (tests) changes nothing.
 pub(super) fn start(layout: &Layout, settings: &Settings) -> Result<WorkerGuard, InitError> {
-    let to_stderr = std::env::var_os("JOURNAL_STREAM").is_some() || std::io::stderr().is_terminal();
-    let (writer, guard) = if to_stderr {
+    let filter = filter(&settings.log_level);
+    if journal::has_our_stderr()
+        && let Ok(socket) = Journal::open()
+    {
+        let (queue, guard) = queue(socket);
+        let lines = tracing_subscriber::registry().with(filter).with(Fields(queue));
+        // Fails where a subscriber is there already.
+        let _ = tracing::subscriber::set_global_default(lines);
+        return Ok(guard);
+    }
+    let (writer, guard) = if std::io::stderr().is_terminal() {
         queue(std::io::stderr())
     } else {
-        let kept = usize::try_from(settings.log_retention).unwrap_or(usize::MAX).max(1);
-        let files = RollingFileAppender::builder()
-            .rotation(Rotation::DAILY)
-            .filename_prefix("tenantd")
-            .filename_suffix("log")
-            .max_log_files(kept);
-        queue(files.build(&layout.log)?)
+        queue(files(layout, settings)?)
     };
     let lines = tracing_subscriber::fmt()
         .with_writer(writer)
         .with_ansi(false)
         .with_target(false)
-        .with_env_filter(filter(&settings.log_level));
-    // Fails where a subscriber is there already.
-    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        // The journal has a clock of its own.
-        tracing::subscriber::set_global_default(lines.without_time().finish())
-    } else {
-        tracing::subscriber::set_global_default(lines.finish())
-    };
+        .with_env_filter(filter);
+    // As above.
+    let _ = tracing::subscriber::set_global_default(lines.finish());
     Ok(guard)
+}
+
+fn files(layout: &Layout, settings: &Settings) -> Result<RollingFileAppender, InitError> {
+    let kept = usize::try_from(settings.log_retention).unwrap_or(usize::MAX).max(1);
+    RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix("tenantd")
+        .filename_suffix("log")
+        .max_log_files(kept)
+        .build(&layout.log)
 }
 
 fn queue<W: std::io::Write + Send + 'static>(writer: W) -> (NonBlocking, WorkerGuard) {

@@ -101,7 +101,8 @@ impl House {
             Err(reason) => reason,
         };
         let user = &ask.principal.user;
-        tracing::info!(uid = ask.principal.uid, %user, "a session was refused: {reason}");
+        let tenant = ask.target.tenant.as_ref().map(tracing::field::display);
+        tracing::info!(tenant, uid = ask.principal.uid, %user, "a session was refused: {reason}");
         Err(reason.refusal())
     }
 

@@ -61,7 +61,8 @@ impl House {
     pub(super) fn take_in(&mut self, loaded: Loaded) -> ReloadReply {
         let changes = self.registry.apply(loaded);
         for problem in &changes.problems {
-            tracing::warn!("configuration: {problem}");
+            let tenant = problem.tenant.as_ref().map(tracing::field::display);
+            tracing::warn!(tenant, "configuration: {problem}");
         }
         self.settled();
         self.attend();

@@ -8,14 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::api::Counter;
-use super::door::Attendant;
-use super::doors::{Doors, SocketFiles};
+use super::doors::Doors;
+use super::doorway::Doorway;
 use super::history::History;
 use super::house::{House, unix_now};
-use super::listen::Porter;
 use super::message::{Handle, Message, Returned, SLIPS};
-use super::parting::Parting;
 use super::reload::Reloading;
 use super::spawn::Binary;
 use super::watch::Watch;
@@ -28,19 +25,6 @@ use crate::registry::Registry;
 const ROUND: Duration = Duration::from_secs(20);
 /// Sessions of one supervisor before its ids could meet those of one that starts a second later.
 const SESSIONS_A_SECOND: u64 = 1 << 20;
-
-/// What is open to clients; its drop closes it.
-struct Open {
-    _porter: Porter,
-    counter: tokio::task::JoinHandle<()>,
-    _files: SocketFiles,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.counter.abort();
-    }
-}
 
 /// Runs the supervisor on this thread.
 pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
@@ -77,35 +61,11 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         options,
     };
     house.take_in(loaded);
-    let open = open(doors, handle, directory, nobodies).map_err(cannot("open the session door"))?;
+    let doorway = Doorway::open(doors, &house).map_err(cannot("open the session door"))?;
     greet(&house);
-    turn(&mut house, open, signals, inbox, returned).await;
+    turn(&mut house, doorway, signals, inbox, returned).await;
     house.finish().await;
     Ok(())
-}
-
-/// Opens both doors to clients.
-fn open(
-    doors: Doors,
-    house: Handle,
-    directory: Directory,
-    nobodies: Arc<Mutex<Nobodies>>,
-) -> io::Result<Open> {
-    let parting = Parting::new();
-    let attendant = Attendant {
-        house: house.clone(),
-        directory: directory.clone(),
-        nobodies: nobodies.clone(),
-        parting: parting.clone(),
-    };
-    let porter = Porter::start(doors.session, attendant)?;
-    let counter = Counter { house, directory, nobodies, parting };
-    let counter = tokio::task::spawn_local(async move {
-        if let Err(error) = counter.run(doors.control).await {
-            tracing::error!("the control door is closed: {error}");
-        }
-    });
-    Ok(Open { _porter: porter, counter, _files: doors.files })
 }
 
 fn greet(house: &House) {
@@ -202,19 +162,18 @@ impl Rounds {
 
 async fn turn(
     house: &mut House,
-    open: Open,
+    mut doorway: Doorway,
     mut signals: Signals,
     mut inbox: mpsc::Receiver<Message>,
     mut returned: mpsc::Receiver<Returned>,
 ) {
-    let mut open = Some(open);
     let heartbeat = notify::heartbeat();
     let now = Instant::now();
     let mut rounds =
         Rounds { heartbeat, beat: now, round: now + ROUND, idle_since: Some(now), retry: None };
     let mut said = summary(house);
     while !house.is_over() {
-        let next = rounds.next(house, Instant::now());
+        let next = rounds.next(house, Instant::now()).min(doorway.next());
         tokio::select! {
             Some(message) = inbox.recv() => house.on(message),
             Some(slip) = returned.recv() => house.returned(&slip),
@@ -225,14 +184,11 @@ async fn turn(
             () = tokio::time::sleep_until(next.into()) => {}
         }
         rounds.look(house, Instant::now());
-        if house.stopping.is_some() {
-            open = None;
-        }
+        doorway.look(house, Instant::now());
         let now = summary(house);
         if now != said && house.stopping.is_none() {
             notify::status(&now);
             said = now;
         }
     }
-    drop(open);
 }

@@ -41,16 +41,21 @@ pub(crate) fn as_test_user(command: &mut Command) -> &mut Command {
 /// Does something on a thread that is the user whom the supervisor belongs to: what the kernel notes of
 /// a connection or a pipe is who made it.
 pub(crate) fn as_owner<T: Send>(deed: impl FnOnce() -> T + Send) -> T {
-    let become_owner = || {
-        if let Some(user) = test_user() {
+    as_user(test_user().map(|user| (user.uid.as_raw(), user.gid.as_raw())), deed)
+}
+
+/// As [`as_owner`], for this uid and gid; without one, as who runs the test.
+pub(crate) fn as_user<T: Send>(who: Option<(u32, u32)>, deed: impl FnOnce() -> T + Send) -> T {
+    let become_user = || {
+        if let Some((uid, gid)) = who {
             rustix::thread::set_thread_groups(&[]).expect("groups");
-            rustix::thread::set_thread_gid(Gid::from_raw(user.gid.as_raw())).expect("gid");
-            rustix::thread::set_thread_uid(Uid::from_raw(user.uid.as_raw())).expect("uid");
+            rustix::thread::set_thread_gid(Gid::from_raw(gid)).expect("gid");
+            rustix::thread::set_thread_uid(Uid::from_raw(uid)).expect("uid");
         }
     };
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            become_owner();
+            become_user();
             deed()
         });
         thread.join().expect("no panic in there")

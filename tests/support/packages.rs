@@ -27,6 +27,11 @@ impl Packages {
         Some(packages)
     }
 
+    /// The directory that they are in.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A Node that is new enough for every package.
     pub(crate) fn node(&self) -> PathBuf {
         self.root.join("node/node_modules/node/bin/node")

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-use super::home::as_owner;
+use super::home::{as_owner, as_user};
 
 /// How long anything may take before a test fails: far more than a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -106,17 +106,43 @@ pub(crate) struct Session {
 
 impl Session {
     /// Starts `command` with pipes.
-    pub(crate) fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(command: Command) -> Self {
+        // The pipes must be the owner's: a supervisor opens them anew.
+        Self::spawn_by(command, |command| as_owner(|| command.spawn()))
+    }
+
+    /// As [`Session::spawn`], with pipes of who runs the test.
+    pub(crate) fn spawn_ourselves(command: Command) -> Self {
+        Self::spawn_by(command, Command::spawn)
+    }
+
+    fn spawn_by(
+        mut command: Command,
+        spawn: impl FnOnce(&mut Command) -> std::io::Result<Child>,
+    ) -> Self {
         let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
         let log = File::options().append(true).open(stderr.path()).expect("an open file");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        // The pipes must be the owner's: a supervisor opens them anew.
-        let spawned = as_owner(|| command.spawn());
+        let spawned = spawn(&mut command);
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = Lines::new(child.stdout.take().expect("a pipe"));
         let aside = Vec::new();
         Self { child, stdin: Some(stdin), stdout, stderr, era: Era::Legacy, next_id: 1, aside }
+    }
+
+    /// As [`Session::spawn`], with pipes of this uid and gid and an environment, ids and namespaces that
+    /// are those of `command`.
+    pub(crate) fn spawn_with_pipes_of(who: (u32, u32), mut command: Command) -> Self {
+        let pipes = || (std::io::pipe().expect("a pipe"), std::io::pipe().expect("a pipe"));
+        let ((stdin, to), (from, stdout)) = as_user(Some(who), pipes);
+        let stderr = tempfile::NamedTempFile::new().expect("a temporary file");
+        let log = File::options().append(true).open(stderr.path()).expect("an open file");
+        command.stdin(stdin).stdout(stdout).stderr(log);
+        let spawned = command.spawn();
+        let child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let (stdin, stdout) = (Some(OwnedFd::from(to).into()), Lines::new(from));
+        Self { child, stdin, stdout, stderr, era: Era::Legacy, next_id: 1, aside: Vec::new() }
     }
 
     /// The process id of what was started.

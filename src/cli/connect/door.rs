@@ -7,19 +7,28 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 
 use super::launch;
+use crate::auth::Nobodies;
 use crate::names::{ServerName, SessionId, Target, TenantId};
-use crate::paths::{HOME_VARIABLE, Layout, LayoutError, Mode};
+use crate::paths::{HOME_VARIABLE, Layout, LayoutError, Mode, RUNTIME_VARIABLE};
 use crate::post::{self, PostError};
 use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
 
 /// How long the supervisor may take to answer: it may have to start a mux, and says itself after 12 s
 /// that it is not ready.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(13);
+
+/// How many supervisors may end one after another before they answer.
+const ATTEMPTS: usize = 3;
+/// How long between two of them.
+const BREATH: std::time::Duration = std::time::Duration::from_millis(50);
+/// How long the kernel may take to drop what a process held that has ended, milliseconds.
+const DROPPED: u16 = 500;
 
 /// Which supervisor is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,8 +73,8 @@ pub fn open(
     }
     let mut refused = None;
     for mode in modes(choice) {
-        let layout = Layout::of(*mode).map_err(|error| no_layout(&error))?;
-        match asking.ask(&layout) {
+        let layout = Layout::of(*mode).map_err(|error| no_layout(&error));
+        match layout.and_then(|layout| asking.ask(&layout)) {
             Ok(session) => return Ok(session),
             // This one does not know the tenant; another may.
             Err(refusal) if refusal.elsewhere => {
@@ -78,9 +87,10 @@ pub fn open(
 }
 
 fn modes(choice: Choice) -> &'static [Mode] {
-    let rooted = std::env::var_os(HOME_VARIABLE).is_some_and(|home| !home.is_empty());
+    let given = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let rooted = given(HOME_VARIABLE) || given(RUNTIME_VARIABLE);
     match choice {
-        // One root has one supervisor.
+        // One root, or one directory of sockets, has one supervisor.
         Choice::Any if rooted => &[Mode::User],
         Choice::Any => &[Mode::User, Mode::System],
         Choice::User => &[Mode::User],
@@ -96,20 +106,42 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// A supervisor that ends before it answers (it may be leaving for want of work, or it was killed) is
+    /// given up for the next one, where nobody else has got the session.
     fn ask(&self, layout: &Layout) -> Result<Session, Refusal> {
+        for _ in 1..ATTEMPTS {
+            if let Ok(session) = self.ask_once(layout)? {
+                return Ok(session);
+            }
+            // A process that dies closes its connections before its listening sockets.
+            std::thread::sleep(BREATH);
+        }
+        self.ask_once(layout)?.map_err(|error| gone(layout, &error))
+    }
+
+    /// The inner error is the end of the supervisor before it did anything.
+    fn ask_once(&self, layout: &Layout) -> Result<Result<Session, PostError>, Refusal> {
         let socket = self.connect(layout)?;
         let (theirs, ours) = std::os::unix::net::UnixStream::pair()
             .map_err(|error| unavailable(format!("cannot make a socket pair: {error}")))?;
         let request = Request::Open { target: self.target.map(str::to_owned), strict: self.strict };
         let descriptors = [self.stdin, self.stdout, theirs.as_fd()];
-        let answer = exchange(&socket, &request, &descriptors)
-            .map_err(|error| unavailable(format!("the supervisor did not answer: {error}")))?;
-        match answer {
-            Answer::Open { session, tenant, server } => {
-                Ok(Session { id: session, tenant, server, lifeline: ours.into() })
+        match exchange(&socket, &request, &descriptors) {
+            Ok(Answer::Open { session, tenant, server }) => {
+                Ok(Ok(Session { id: session, tenant, server, lifeline: ours.into() }))
             }
-            Answer::Refused(refusal) => Err(refusal),
-            Answer::Known => Err(unavailable("the supervisor gave another answer".to_owned())),
+            Ok(Answer::Refused(refusal)) => Err(refusal),
+            Ok(Answer::Known) => Err(unavailable("the supervisor gave another answer".to_owned())),
+            Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(hangs(layout))
+            }
+            Err(error) => {
+                drop((socket, theirs));
+                match is_at_its_end(&ours) {
+                    true => Ok(Err(error)),
+                    false => Err(gone(layout, &error)),
+                }
+            }
         }
     }
 
@@ -117,11 +149,14 @@ impl Asking<'_> {
         let path = layout.session_socket();
         match layout.mode {
             Mode::User => {
-                trust(&layout.runtime)?;
+                trust(&layout.runtime).map_err(|refusal| Refusal {
+                    elsewhere: !holds(layout, self.target),
+                    ..refusal
+                })?;
                 match connect(&path) {
                     Ok(socket) => Ok(socket),
                     Err(error) if is_nobody(&error) => self.start(layout),
-                    Err(error) => Err(cannot_reach(&path, &error)),
+                    Err(error) => Err(cannot_reach(layout, &error)),
                 }
             }
             Mode::System => connect(&path).map_err(|error| match is_nobody(&error) {
@@ -130,7 +165,7 @@ impl Asking<'_> {
                         .to_owned(),
                 ),
                 true => nobody(self.target),
-                false => cannot_reach(&path, &error),
+                false => cannot_reach(layout, &error),
             }),
         }
     }
@@ -216,19 +251,33 @@ fn is_nobody(error: &io::Error) -> bool {
 /// A directory of sockets is believed only if nobody else could have put them there.
 fn trust(runtime: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = runtime.symlink_metadata() else { return Ok(()) };
     let uid = nix::unistd::getuid().as_raw();
-    if meta.is_dir() && (meta.uid() == uid || meta.uid() == 0) && meta.mode() & 0o022 == 0 {
-        return Ok(());
+    if uid == Nobodies::here(None).overflow {
+        // Then everything of anybody looks as if it were ours.
+        let message = format!(
+            "uid {uid} is the kernel's overflow uid: here nobody's files can be told apart (map your \
+             uid into this container, or connect from outside)"
+        );
+        return Err(Refusal { code: 77, reason: "overflow-uid".into(), ..unavailable(message) });
     }
-    let runtime = runtime.display();
+    let Ok(meta) = runtime.symlink_metadata() else { return Ok(()) };
+    let ours = meta.uid() == uid || meta.uid() == 0;
+    let (what, cure) = match (meta.is_dir(), ours) {
+        (true, true) if meta.mode() & 0o022 == 0 => return Ok(()),
+        (true, true) => ("can be written by others", "chmod 0700, after a look at what is in it"),
+        (true, false) => ("belongs to somebody else", "have it removed"),
+        (false, _) => ("is no directory", "have it removed"),
+    };
     Err(unavailable(format!(
-        "{runtime} is not a directory of yours that only you can write (remove it, or chmod 0700)"
+        "cannot trust the sockets in {runtime}, which {what} ({cure}, or set {RUNTIME_VARIABLE} to a \
+         directory of your own)",
+        runtime = runtime.display()
     )))
 }
 
+/// Another supervisor may do without what this layout needs.
 fn no_layout(error: &LayoutError) -> Refusal {
-    Refusal { message: error.to_string(), code: 78, reason: "layout".into(), elsewhere: false }
+    Refusal { message: error.to_string(), code: 78, reason: "layout".into(), elsewhere: true }
 }
 
 fn nobody(target: Option<&str>) -> Refusal {
@@ -260,6 +309,53 @@ fn unavailable(message: String) -> Refusal {
     Refusal { message, code: 69, reason: "unavailable".into(), elsewhere: false }
 }
 
-fn cannot_reach(path: &Path, error: &io::Error) -> Refusal {
-    unavailable(format!("cannot reach {}: {error}", path.display()))
+fn cannot_reach(layout: &Layout, error: &io::Error) -> Refusal {
+    let path = layout.session_socket();
+    match error.kind() {
+        // Its queue is full, and stayed so.
+        io::ErrorKind::WouldBlock => hangs(layout),
+        _ => unavailable(format!("cannot reach {}: {error}", path.display())),
+    }
+}
+
+fn gone(layout: &Layout, error: &PostError) -> Refusal {
+    unavailable(format!(
+        "cannot open a session: the supervisor at {} ended before it answered: {error} (connect again; its \
+         log is {})",
+        layout.session_socket().display(),
+        log_of(layout)
+    ))
+}
+
+/// Whether no other process holds the other end of a lifeline: then no mux has got the session.
+fn is_at_its_end(lifeline: &std::os::unix::net::UnixStream) -> bool {
+    let mut one = [PollFd::new(lifeline.as_fd(), PollFlags::empty())];
+    poll(&mut one, DROPPED).is_ok_and(|count| count > 0)
+}
+
+/// Who listens and says nothing.
+fn hangs(layout: &Layout) -> Refusal {
+    let cure = match (layout.mode, holder(layout)) {
+        (Mode::System, _) => "systemctl restart tenantd".to_owned(),
+        (Mode::User, Some(pid)) => format!("kill {pid} and connect again"),
+        (Mode::User, None) => "end it and connect again".to_owned(),
+    };
+    unavailable(format!(
+        "cannot open a session: the supervisor at {} did not answer within {} s ({cure}; its log is {})",
+        layout.session_socket().display(),
+        PATIENCE.as_secs(),
+        log_of(layout)
+    ))
+}
+
+/// The process that says it is the supervisor of this state directory.
+fn holder(layout: &Layout) -> Option<u32> {
+    std::fs::read_to_string(layout.lock()).ok()?.trim().parse().ok()
+}
+
+fn log_of(layout: &Layout) -> String {
+    match layout.mode {
+        Mode::System => "journalctl -u tenantd".to_owned(),
+        Mode::User => format!("in {}", layout.log.display()),
+    }
 }

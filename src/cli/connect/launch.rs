@@ -1,23 +1,34 @@
 //! Starting the user supervisor for the first client, so that it survives that client.
 //!
 //! Through the user manager where there is one (its socket unit, else a transient unit); else a
-//! launcher process makes a session of its own, starts the supervisor with a clean environment and
-//! stays only until the door answers: then the supervisor has no tie to the client's process tree.
+//! launcher process makes a session of its own, starts the supervisor with a clean environment and ends:
+//! then the supervisor has no tie to the client's process tree.
 //! Two clients at once may start two; the lock lets one live, and both clients find it.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::manager;
 use crate::paths::{HOME_VARIABLE, Layout, RUNTIME_VARIABLE};
+use crate::sys;
 
 /// How long a supervisor may take to listen.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How long between two looks at its socket.
-const LOOK: Duration = Duration::from_millis(5);
+pub(super) const LOOK: Duration = Duration::from_millis(5);
+/// Where programs are looked for, whatever the client's environment says.
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// What earlier starts may have left in the log of starts, bytes: it is begun anew above that.
+const LOG_MAX: u64 = 64 * 1024;
 /// The hidden role of the launcher.
 const ROLE: &str = "--role=launch";
 
@@ -29,8 +40,8 @@ pub(super) fn user_supervisor<T>(
     layout: &Layout,
     connect: impl Fn() -> Option<T>,
 ) -> Result<T, String> {
-    let started = if overridden() { None } else { by_user_manager() };
-    if started.is_some()
+    if !overridden()
+        && manager::start_supervisor()
         && let Some(found) = wait_for(&connect, || false)
     {
         return Ok(found);
@@ -38,41 +49,57 @@ pub(super) fn user_supervisor<T>(
     let log = start_log(layout).map_err(|error| {
         format!("cannot write the supervisor's log below {}: {error}", layout.log.display())
     })?;
-    let mut launcher =
-        spawn_launcher(&log).map_err(|error| format!("cannot start the supervisor: {error}"))?;
-    let found = wait_for(&connect, || launcher.try_wait().is_ok_and(|ended| ended.is_some()));
-    // The end of its stdin lets the launcher go.
-    drop(launcher.stdin.take());
-    // How it ended was seen above, or does not matter: the door answers.
-    let _ = launcher.wait();
-    found.ok_or_else(|| did_not_start(&log))
+    let launch =
+        || launch(&log, &connect).map_err(|error| format!("cannot start the supervisor: {error}"));
+    // The first may have left because of another supervisor, which has ended since.
+    let found = match launch()? {
+        Launched::Failed => launch()?,
+        launched => launched,
+    };
+    match found {
+        Launched::Found(found) => Ok(found),
+        Launched::Failed | Launched::Silent => Err(did_not_start(&log)),
+    }
+}
+
+enum Launched<T> {
+    Found(T),
+    /// It ended, and no other one listens.
+    Failed,
+    /// It runs and does not listen.
+    Silent,
+}
+
+fn launch<T>(log: &Path, connect: impl Fn() -> Option<T>) -> io::Result<Launched<T>> {
+    let said = spawn_launcher(log)?.wait_with_output()?.stdout;
+    let supervisor = said.utf8_chunks().next().map_or(Err(Errno::SRCH), |said| hold(said.valid()));
+    let has_ended = || match &supervisor {
+        Ok(pidfd) => ended(pidfd),
+        // A client's own sandbox may know no pidfd: then time alone tells.
+        Err(error) => *error == Errno::SRCH,
+    };
+    Ok(match wait_for(connect, has_ended) {
+        Some(found) => Launched::Found(found),
+        None if has_ended() => Launched::Failed,
+        None => Launched::Silent,
+    })
+}
+
+/// Takes hold of the process with this number; no number is that of nobody.
+fn hold(number: &str) -> Result<OwnedFd, Errno> {
+    let pid = number.trim().parse().ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    pidfd_open(pid, PidfdFlags::empty())
+}
+
+fn ended(pidfd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO)
+        .is_ok_and(|count| count > 0)
 }
 
 fn overridden() -> bool {
     [HOME_VARIABLE, RUNTIME_VARIABLE]
         .iter()
         .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
-}
-
-fn by_user_manager() -> Option<()> {
-    let run = PathBuf::from(format!("/run/user/{}", nix::unistd::getuid()));
-    if !run.join("systemd/private").exists() {
-        return None;
-    }
-    let manager = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().env("XDG_RUNTIME_DIR", &run);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        command.status().is_ok_and(|status| status.success()).then_some(())
-    };
-    manager("systemctl", &["--user", "start", "tenantd.socket"]).or_else(|| {
-        let own = std::env::current_exe().ok()?;
-        let own = own.to_str()?;
-        let unit =
-            ["--user", "--quiet", "--collect", "--unit=tenantd-user", own, "serve", "--user"];
-        manager("systemd-run", &unit)
-    })
 }
 
 fn wait_for<T>(connect: impl Fn() -> Option<T>, mut failed: impl FnMut() -> bool) -> Option<T> {
@@ -101,16 +128,19 @@ fn start_log(layout: &Layout) -> io::Result<PathBuf> {
 
 fn spawn_launcher(log: &Path) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    if log.metadata()?.len() > LOG_MAX {
+        log.set_len(0)?;
+    }
     clean(Command::new(std::env::current_exe()?).arg(ROLE))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
 }
 
 /// Nothing of the client's environment but the two overrides.
 fn clean(command: &mut Command) -> &mut Command {
-    command.env_clear().current_dir("/").env("PATH", "/usr/local/bin:/usr/bin:/bin");
+    command.env_clear().current_dir("/").env("PATH", PATH);
     for name in [HOME_VARIABLE, RUNTIME_VARIABLE] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -130,23 +160,23 @@ fn did_not_start(log: &Path) -> String {
     format!("the user supervisor did not start: {last} (see {})", log.display())
 }
 
-/// The launcher's entry: a session of its own, the supervisor as its child, and an end as soon as the
-/// client lets go or the supervisor fails.
+/// The launcher's entry: a session of its own, the supervisor as its child, whose number it says; and an end
+/// at once, so that who looks through its client's descendants finds no supervisor even while that starts.
 pub fn main() -> ExitCode {
     // A launcher that leads its group already is in a session of its own.
     let _ = nix::unistd::setsid();
+    // What a client leaks to its servers would stay open for as long as the supervisor lives.
+    if sys::close_from(3).is_err() {
+        return ExitCode::FAILURE;
+    }
     let Ok(own) = std::env::current_exe() else { return ExitCode::FAILURE };
     let supervisor = clean(Command::new(own).args(["serve", "--user"]))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
-    let Ok(mut supervisor) = supervisor else { return ExitCode::FAILURE };
-    let released = std::thread::spawn(|| io::copy(&mut io::stdin().lock(), &mut io::sink()));
-    loop {
-        match supervisor.try_wait() {
-            Ok(None) if !released.is_finished() => std::thread::sleep(LOOK),
-            Ok(None) => return ExitCode::SUCCESS,
-            Ok(Some(_)) | Err(_) => return ExitCode::FAILURE,
-        }
+    let Ok(supervisor) = supervisor else { return ExitCode::FAILURE };
+    match writeln!(io::stdout(), "{}", supervisor.id()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -7,6 +7,7 @@
 mod copy;
 pub mod door;
 mod launch;
+mod manager;
 mod refuse;
 
 use std::ffi::OsString;
