@@ -39,8 +39,8 @@ impl House {
         }
         let Some(plan) = self.plan_of(id, server) else { return };
         let tenant = self.registry.get(id).cloned();
-        self.next_ticket += 1;
         let ticket = self.next_ticket;
+        self.next_ticket += 1;
         if let Some(cell) = self.cells.get_mut(id) {
             cell.configure(tenant, plan, ticket);
         }
@@ -63,6 +63,10 @@ impl House {
             return Some(plan::of(tenant, settings, uid, self.moment(id)));
         }
         let ailment = broken(id, self.registry.broken_one(id)?).ailment();
+        // What runs by a good plan of before goes on by it.
+        if self.cells.get(id).is_some_and(|cell| cell.given.is_none()) {
+            return None;
+        }
         // Those that it has stay: sessions wait for them.
         let named = self.cells.get(id).into_iter().flat_map(Cell::servers);
         let servers = named.chain(server).cloned().collect();
@@ -114,7 +118,9 @@ impl Cell {
     /// Gives it a plan, unless it has it. Nothing is passed to it until it has answered `ticket`.
     pub(super) fn configure(&mut self, tenant: Option<Arc<Tenant>>, plan: MuxPlan, ticket: u64) {
         self.tenant = tenant;
-        if self.given == plan || !matches!(self.phase, Phase::Starting | Phase::Ready) {
+        if self.given.as_ref() == Some(&plan)
+            || !matches!(self.phase, Phase::Starting | Phase::Ready)
+        {
             return;
         }
         match post::seal(&plan) {
@@ -122,7 +128,7 @@ impl Cell {
                 self.send(ToMux::Configure, vec![memfd]);
                 self.send(ToMux::Status { ticket }, Vec::new());
                 self.settling = Some(ticket);
-                self.given = plan;
+                self.given = Some(plan);
             }
             Err(error) => {
                 tracing::error!(tenant = %self.id, "the new configuration cannot be passed on: {error}");
@@ -137,12 +143,15 @@ impl Cell {
 
     /// Whether nothing can run in it, so that its sessions wait.
     pub(super) fn is_held(&self) -> bool {
-        self.given.servers.iter().all(|server| server.held.is_some())
+        match &self.given {
+            Some(plan) => plan.servers.iter().all(|server| server.held.is_some()),
+            None => self.children.is_empty(),
+        }
     }
 
     /// The servers that its plan names.
     pub(super) fn servers(&self) -> impl Iterator<Item = &ServerName> {
-        self.given.servers.iter().map(|server| &server.name)
+        self.given.iter().flat_map(|plan| &plan.servers).map(|server| &server.name)
     }
 }
 

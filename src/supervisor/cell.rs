@@ -102,8 +102,8 @@ pub(super) struct Cell {
     pub(super) id: TenantId,
     /// What it was configured with last; none while the tenant's file was never good.
     pub(super) tenant: Option<Arc<Tenant>>,
-    /// The plan that it was given last.
-    pub(super) given: MuxPlan,
+    /// The plan that it was given last; none where no supervisor that still knows it gave one.
+    pub(super) given: Option<MuxPlan>,
     /// Answered when it has that plan: before, it could take a session for what it no longer is.
     pub(super) settling: Option<u64>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
@@ -172,7 +172,7 @@ impl Cell {
             overdue: None,
             id: plan.tenant.clone(),
             tenant,
-            given: plan,
+            given: Some(plan),
             settling: None,
             sessions: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
@@ -253,7 +253,8 @@ impl Cell {
 
     /// The most children that it can have: more is not asked for by a sound mux.
     pub(super) fn most_children(&self) -> usize {
-        self.given.servers.iter().map(|server| server.max_children.max(1) as usize).sum()
+        let servers = self.given.iter().flat_map(|plan| &plan.servers);
+        servers.map(|server| server.max_children.max(1) as usize).sum()
     }
 }
 
