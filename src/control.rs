@@ -76,6 +76,8 @@ pub struct ServerStatus {
     pub command: String,
     /// `tenant`, `user` or `session`.
     pub share: String,
+    /// Why it may not run now, and what to do: its sessions wait.
+    pub held: Option<String>,
     /// Its children.
     pub children: Vec<ChildStatus>,
 }
@@ -83,7 +85,8 @@ pub struct ServerStatus {
 /// One child of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
 pub struct ChildStatus {
-    /// `starting`, `running`, `stopping`, `idle`, `waiting`, `failed`.
+    /// `starting`, `running`, `stopping`, `idle`, `waiting` (for its next start), `crash-loop`, `failed`
+    /// (trying again needs a change), `held` (not to run now).
     pub state: String,
     /// The process id of its keeper, while it runs.
     pub pid: Option<i64>,
@@ -118,12 +121,61 @@ pub struct SessionStatus {
     pub client: Option<String>,
     /// `legacy` or `modern`, once known.
     pub era: Option<String>,
+    /// Whether it waits for its server to be cured.
+    pub waits: bool,
     /// Calls in flight.
     pub in_flight: i64,
     /// Calls so far.
     pub calls: i64,
     /// Seconds since it was opened.
     pub age_s: i64,
+}
+
+/// A session that was refused, or that was opened to wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct RefusalLine {
+    /// The last time, seconds since the epoch.
+    pub at: i64,
+    /// The user.
+    pub user: String,
+    /// The uid.
+    pub uid: i64,
+    /// For machines: `suspended`, `session-quota`, ...
+    pub reason: String,
+    /// What was wrong and what to do.
+    pub message: String,
+    /// Whether the session stayed, to wait for the cure.
+    pub waits: bool,
+    /// How often, one after the other.
+    pub times: i64,
+}
+
+/// A child that was wanted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct StartLine {
+    /// When, seconds since the epoch.
+    pub at: i64,
+    /// Its server.
+    pub server: String,
+    /// Whose it is, where `share` is user or session.
+    pub user: Option<String>,
+    /// The process id of its keeper, where it was started.
+    pub pid: Option<i64>,
+    /// How it ended, or why it was not started; nothing while it runs.
+    pub end: Option<String>,
+    /// When it ended, seconds since the epoch.
+    pub ended_at: Option<i64>,
+}
+
+/// What a child wrote to stderr.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct StderrLines {
+    /// Its server.
+    pub server: String,
+    /// Whose it is, where `share` is user or session.
+    pub user: Option<String>,
+    /// The last lines, oldest first.
+    pub lines: Vec<String>,
 }
 
 /// A tenant as an ordinary user may see it.
@@ -160,6 +212,23 @@ pub struct ListReply {
 pub struct TenantReply {
     /// The tenant.
     pub tenant: TenantStatus,
+}
+
+/// Reply of `Why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct WhyReply {
+    /// The tenant.
+    pub tenant: TenantStatus,
+    /// What keeps it from its sessions now; empty where nothing does.
+    pub keeps: Vec<String>,
+    /// What to do, one line.
+    pub cure: String,
+    /// The last refusals, oldest first; to who is no admin only their own.
+    pub refusals: Vec<RefusalLine>,
+    /// The last starts, oldest first; to who is no admin only those that are theirs or the tenant's.
+    pub starts: Vec<StartLine>,
+    /// What its children wrote last; for admins.
+    pub stderr: Vec<StderrLines>,
 }
 
 /// Reply of `Reload`.
@@ -217,6 +286,8 @@ pub trait Control {
         &mut self,
         tenant: &str,
     ) -> zlink::Result<Result<TenantReply, ControlError>>;
+    /// Why a tenant does not serve, or did not.
+    async fn why(&mut self, tenant: &str) -> zlink::Result<Result<WhyReply, ControlError>>;
     /// Reads the configuration again (admin).
     async fn reload(&mut self) -> zlink::Result<Result<ReloadReply, ControlError>>;
     /// Restarts the children of a server, of all servers without a name (admin).

@@ -152,6 +152,17 @@ impl Registry {
         broken.map(|(id, entry)| (id, entry.problems.as_deref().unwrap_or_default()))
     }
 
+    /// The problems of a tenant that has a file and never had a good one.
+    pub fn broken_one(&self, id: &TenantId) -> Option<&[Problem]> {
+        let entry = self.tenants.get(id).filter(|entry| entry.good.is_none())?;
+        Some(entry.problems.as_deref().unwrap_or_default())
+    }
+
+    /// Whether a tenant has a file, good or not.
+    pub fn has(&self, id: &TenantId) -> bool {
+        self.tenants.contains_key(id)
+    }
+
     /// What is wrong with a tenant's file as it stands; empty where nothing is.
     pub fn problems_of(&self, id: &TenantId) -> &[Problem] {
         self.tenants.get(id).and_then(|entry| entry.problems.as_deref()).unwrap_or_default()

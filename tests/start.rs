@@ -55,6 +55,11 @@ impl Drop for Started<'_> {
     }
 }
 
+/// A client that would rather fail than wait.
+fn strict(home: &Home, target: &str) -> Session {
+    Session::spawn(bare(home, &["connect", "--strict", target]))
+}
+
 /// What a client shows of a refusal: the error of `initialize`; then the exit code and stderr.
 fn refused(mut session: Session) -> (Value, Option<i32>, String) {
     let error = session.initialize(json!({}))["error"].take();
@@ -163,7 +168,7 @@ fn without_a_tenant_file_nothing_is_started_and_the_way_out_is_named() {
 fn a_broken_tenant_file_is_refused_with_its_place() {
     let home = Home::new();
     home.tenant("acme", "[server\ncommand = 1\n");
-    assert_refused(connect(&home, "acme"), 78, &["acme", "broken", "acme.toml:1"]);
+    assert_refused(strict(&home, "acme"), 78, &["acme", "broken", "acme.toml:1"]);
     Started::find(&home).stop();
 }
 
@@ -193,7 +198,7 @@ fn a_required_layer_that_does_not_hold_is_refused_with_its_cure() {
     let home = Home::new();
     let text = documents_tenant().replace("require = []", "require = [\"seccomp\"]");
     home.tenant("acme", &text);
-    assert_refused(connect(&home, "acme"), 78, &["seccomp", "sandbox.require"]);
+    assert_refused(strict(&home, "acme"), 78, &["seccomp", "sandbox.require"]);
     Started::find(&home).stop();
 }
 
@@ -205,7 +210,7 @@ fn every_refusal_has_its_exit_code() {
     let supervisor = home.start();
     assert_refused(connect(&home, "Acme"), 64, &["Acme", "is not a tenant id"]);
     assert_refused(Session::spawn(bare(&home, &["connect"])), 64, &["several tenants", "acme"]);
-    assert_refused(connect(&home, "asleep"), 69, &["suspended"]);
+    assert_refused(strict(&home, "asleep"), 69, &["suspended"]);
     assert_refused(connect(&home, "nosuch"), 77, &["nosuch"]);
     assert_refused(connect(&home, "acme/nosuch"), 77, &["nosuch", "main"]);
     supervisor.stop();

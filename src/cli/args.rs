@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::tenant::Limit;
-use crate::names::Target;
+use crate::names::{Target, TenantId};
 
 /// The longest time that an option accepts: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -54,6 +54,8 @@ pub enum Command {
     Schema,
     /// Show the supervisor, its tenants, servers and sessions
     Status(Status),
+    /// Say why a tenant does not serve, or did not, and what to do
+    Why(Why),
     /// Read the configuration again now
     Reload(Reload),
     /// Restart the servers of a tenant; sessions go on
@@ -130,6 +132,19 @@ pub struct Check {
 /// `status`
 #[derive(Debug, Args)]
 pub struct Status {
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `why`
+#[derive(Debug, Args)]
+pub struct Why {
+    /// The tenant
+    pub tenant: TenantId,
     /// Which supervisor.
     #[command(flatten)]
     pub which: Which,

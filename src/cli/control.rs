@@ -16,7 +16,7 @@ use super::args::Which;
 use super::failure::{Failure, NO_PERMISSION};
 use super::print;
 use super::rooms;
-use crate::control::{Control as _, ControlError, ReloadReply, StatusReply};
+use crate::control::{Control as _, ControlError, ListReply, ReloadReply, StatusReply, WhyReply};
 use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
 
@@ -77,6 +77,21 @@ impl Control {
         answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
     }
 
+    /// Why a tenant does not serve, or did not; nothing where there is none that we may know of.
+    pub(super) fn why(&mut self, tenant: &str) -> Result<Option<WhyReply>, Failure> {
+        let call = self.connection.why(tenant);
+        match wait(&self.runtime, PATIENCE, call) {
+            Ok(Ok(Err(ControlError::UnknownTenant { .. }))) => Ok(None),
+            reply => answer(reply, PATIENCE).map(Some),
+        }
+    }
+
+    /// The tenants that we may use.
+    pub(super) fn list(&mut self) -> Result<ListReply, Failure> {
+        let call = self.connection.list_tenants();
+        answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
+    }
+
     /// Reads the configuration again.
     pub(super) fn reload(&mut self) -> Result<ReloadReply, Failure> {
         let call = self.connection.reload();
@@ -109,7 +124,8 @@ pub(super) enum Absence {
     Because(Failure),
 }
 
-fn modes(which: Which) -> Vec<Mode> {
+/// The modes that are meant, in the order in which they are asked.
+pub(super) fn modes(which: Which) -> Vec<Mode> {
     match which {
         Which { user: true, .. } => vec![Mode::User],
         Which { system: true, .. } => vec![Mode::System],

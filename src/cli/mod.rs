@@ -23,6 +23,7 @@ mod rooms;
 mod serve;
 mod status;
 mod stream;
+mod why;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => serve::check(&args),
         Command::Schema => rooms::schema(),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Reload(args) => admin::reload(&args),
         Command::Restart(args) => admin::restart(&args),
         Command::Stop(args) => admin::stop(&args),

@@ -13,7 +13,7 @@ use super::print::{self, Paint, age, count, cut, table, word};
 use crate::control::{ChildStatus, ServerStatus, SessionStatus, StatusReply, TenantStatus};
 
 /// The longest warning shown, characters; `--json` has it whole.
-const WARNING: usize = 600;
+pub(super) const WARNING: usize = 600;
 /// The most rows of one kind for one tenant; more are counted.
 const ROWS: usize = 200;
 
@@ -80,7 +80,7 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
         paint.strong(&word(&tenant.id)),
         word(&tenant.name),
         tint(paint, &tenant.status),
-        count(i64::try_from(tenant.sessions.len()).unwrap_or(i64::MAX), "session"),
+        sessions(tenant),
         count(tenant.calls, "call"),
     );
     for problem in tenant.problems.iter().filter(|problem| !told.contains(problem)) {
@@ -93,16 +93,36 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
     if tenant.refused > 0 || tenant.dropped > 0 {
         let _ = writeln!(page, "  refused {}, dropped {}", tenant.refused, tenant.dropped);
     }
+    for held in held(tenant) {
+        let _ = writeln!(page, "  {} {}", paint.notice("held:"), cut(held, WARNING));
+    }
     render_servers(page, &tenant.servers);
     render_sessions(page, &tenant.sessions);
 }
 
-fn tint(paint: Paint, status: &str) -> String {
+fn sessions(tenant: &TenantStatus) -> String {
+    let number = |number| i64::try_from(number).unwrap_or(i64::MAX);
+    let all = count(number(tenant.sessions.len()), "session");
+    match tenant.sessions.iter().filter(|session| session.waits).count() {
+        0 => all,
+        waiting => format!("{all}, {waiting} waiting"),
+    }
+}
+
+/// Why servers may not run, each reason once.
+fn held(tenant: &TenantStatus) -> Vec<&str> {
+    let mut held: Vec<&str> =
+        tenant.servers.iter().filter_map(|server| server.held.as_deref()).collect();
+    held.dedup();
+    held
+}
+
+pub(super) fn tint(paint: Paint, status: &str) -> String {
     let shown = word(status);
     if status == "active" { paint.good(&shown) } else { paint.notice(&shown) }
 }
 
-fn render_servers(page: &mut String, servers: &[ServerStatus]) {
+pub(super) fn render_servers(page: &mut String, servers: &[ServerStatus]) {
     let heading =
         ["SERVER", "STATE", "ERA", "PID", "SESSIONS", "STARTS", "UP", "FOR", "IS", "LAST"];
     let rows: Vec<_> = servers.iter().flat_map(server_rows).collect();
@@ -112,7 +132,8 @@ fn render_servers(page: &mut String, servers: &[ServerStatus]) {
 fn server_rows(server: &ServerStatus) -> Vec<Vec<String>> {
     if server.children.is_empty() {
         let nothing = || "-".to_owned();
-        let mut row = vec![word(&server.name), "idle".to_owned()];
+        let state = if server.held.is_some() { "held" } else { "idle" };
+        let mut row = vec![word(&server.name), state.to_owned()];
         row.extend(std::iter::repeat_with(nothing).take(6));
         row.push(word(&server.command));
         return vec![row];
@@ -136,8 +157,9 @@ fn child_row(server: &ServerStatus, child: &ChildStatus) -> Vec<String> {
     ]
 }
 
-fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
-    let heading = ["SESSION", "SERVER", "USER", "CLIENT", "ERA", "CALLS", "IN FLIGHT", "UP"];
+pub(super) fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
+    let heading =
+        ["SESSION", "SERVER", "USER", "CLIENT", "STATE", "ERA", "CALLS", "IN FLIGHT", "UP"];
     let rows = sessions
         .iter()
         .map(|session| {
@@ -146,6 +168,7 @@ fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
                 word(&session.server),
                 word(&session.user),
                 or_dash(session.client.as_deref()),
+                if session.waits { "waits" } else { "open" }.to_owned(),
                 or_dash(session.era.as_deref()),
                 session.calls.to_string(),
                 session.in_flight.to_string(),
@@ -156,7 +179,7 @@ fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
     push_table(page, &heading, rows);
 }
 
-fn push_table(page: &mut String, heading: &[&str], mut rows: Vec<Vec<String>>) {
+pub(super) fn push_table(page: &mut String, heading: &[&str], mut rows: Vec<Vec<String>>) {
     if rows.is_empty() {
         return;
     }
@@ -168,7 +191,7 @@ fn push_table(page: &mut String, heading: &[&str], mut rows: Vec<Vec<String>>) {
     }
 }
 
-fn or_dash(text: Option<&str>) -> String {
+pub(super) fn or_dash(text: Option<&str>) -> String {
     text.map_or_else(|| "-".to_owned(), print::word)
 }
 
@@ -199,6 +222,7 @@ mod tests {
             uid: 1000,
             client: Some("claude\u{202e}".into()),
             era: None,
+            waits: number == 0,
             in_flight: 1,
             calls: 7,
             age_s: 5,
@@ -210,6 +234,7 @@ mod tests {
             name: name.into(),
             command: "/opt/x".into(),
             share: "tenant".into(),
+            held: None,
             children,
         };
         StatusReply {
@@ -267,6 +292,18 @@ mod tests {
         let page = render(&reply(), Paint::plain());
         assert!(page.contains("and 1 more (--json has all)"), "{page}");
         assert!(page.lines().any(|line| line.starts_with("  git") && line.contains("idle")));
+    }
+
+    #[test]
+    fn what_is_held_says_why_and_its_sessions_wait() {
+        let mut reply = reply();
+        for server in &mut reply.tenants[0].servers {
+            server.held = Some("acme is suspended (\x1b[2J)".into());
+        }
+        let page = render(&reply, Paint::plain());
+        assert_eq!(page.matches("  held: acme is suspended (\\u{1b}[2J)\n").count(), 1, "{page}");
+        assert!(page.lines().any(|line| line.starts_with("  git") && line.contains("held")));
+        assert!(page.contains("201 sessions, 1 waiting") && page.contains("  waits  "), "{page}");
     }
 
     #[test]

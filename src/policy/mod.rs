@@ -2,7 +2,8 @@
 //! clock: what it must know is handed in.
 //!
 //! The order of [`admit`] is the order of what a stranger may learn: that a tenant exists at all comes
-//! only after a grant.
+//! only after a grant. A reason that can be cured lets the session wait ([`Verdict::Wait`]), and that as
+//! well only after a grant; every other is final.
 
 pub mod grant;
 pub mod reason;
@@ -10,8 +11,11 @@ pub mod reason;
 pub use grant::{Access, Asker};
 pub use reason::Reason;
 
-use crate::config::tenant::{Layer, Server, Status, Tenant};
+use crate::config::tenant::{Layer, Limit, Server, Status, Tenant};
 use crate::names::{ServerName, Target, TenantId};
+
+/// Sessions that may wait for a file that was never good: the default of `quota.sessions`.
+const BROKEN_SESSIONS: u32 = 32;
 
 /// What is true at the moment of the decision.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +28,8 @@ pub struct Moment<'a> {
     pub layers: &'a [Layer],
     /// Whether `--insecure-unenforced` was given.
     pub insecure_unenforced: bool,
+    /// Whether the asker would rather be refused than wait.
+    pub strict: bool,
 }
 
 /// What a session is opened with.
@@ -41,7 +47,9 @@ pub struct Terms {
 pub enum Verdict {
     /// Open it.
     Admit(Terms),
-    /// Do not.
+    /// Open it, to wait: the reason is curable, and the session is told of it and of its cure.
+    Wait(Terms, Reason),
+    /// Do not: the reason is final, or the asker is strict.
     Refuse(Reason),
 }
 
@@ -81,15 +89,48 @@ pub fn admit(
     let Some((tenant, access)) = found else {
         return Verdict::Refuse(Reason::UnknownTenant(id.clone()));
     };
-    let decided = bind(tenant, server, &access).and_then(|server| {
-        served(tenant, moment.now)?;
-        isolated(tenant, server, moment)?;
-        within_quota(tenant, moment.open_sessions)?;
-        Ok(Terms { server: server.name.clone(), permissions: access.permissions })
-    });
-    match decided {
-        Ok(terms) => Verdict::Admit(terms),
-        Err(reason) => Verdict::Refuse(reason),
+    let server = match bind(tenant, server, &access) {
+        Ok(server) => server,
+        Err(reason) => return Verdict::Refuse(reason),
+    };
+    let terms = Terms { server: server.name.clone(), permissions: access.permissions };
+    let most = tenant.quota.sessions;
+    conclude(id, terms, runs(tenant, server, moment), most, moment)
+}
+
+/// Whether a session opens on a tenant whose file was never good. No grant can be read from it: it
+/// waits for who needs none, the owner; an admin hears why, and nobody else that it is there. `broken` is
+/// [`Reason::Broken`].
+pub fn admit_broken(
+    id: &TenantId,
+    server: Option<&ServerName>,
+    broken: Reason,
+    admin: bool,
+    asker: &Asker<'_>,
+    moment: Moment<'_>,
+) -> Verdict {
+    if !asker.owner {
+        return Verdict::Refuse(if admin { broken } else { Reason::UnknownTenant(id.clone()) });
+    }
+    let server = server.cloned().unwrap_or_else(ServerName::main);
+    let terms = Terms { server, permissions: vec![grant::ADMIN.to_owned()] };
+    conclude(id, terms, Err(broken), Limit::At(BROKEN_SESSIONS), moment)
+}
+
+/// The last steps: a strict asker hears at once what another waits for; who waits is counted as well.
+fn conclude(
+    id: &TenantId,
+    terms: Terms,
+    runs: Result<(), Reason>,
+    most: Limit<u32>,
+    moment: Moment<'_>,
+) -> Verdict {
+    let room = within_quota(id, most, moment.open_sessions);
+    match (runs, room) {
+        (Err(reason), _) if moment.strict || !reason.is_curable() => Verdict::Refuse(reason),
+        (_, Err(full)) => Verdict::Refuse(full),
+        (Err(reason), Ok(())) => Verdict::Wait(terms, reason),
+        (Ok(()), Ok(())) => Verdict::Admit(terms),
     }
 }
 
@@ -118,6 +159,15 @@ fn bind<'a>(
     }
 }
 
+/// Whether a server of the tenant may run at this moment.
+///
+/// # Errors
+/// [`Reason::Suspended`], [`Reason::TrialOver`] and [`Reason::NotIsolated`].
+pub fn runs(tenant: &Tenant, server: &Server, moment: Moment<'_>) -> Result<(), Reason> {
+    served(tenant, moment.now)?;
+    isolated(tenant, server, moment)
+}
+
 /// Whether the tenant's status lets it be served at `now`.
 ///
 /// # Errors
@@ -144,11 +194,11 @@ pub fn missing_layers(server: &Server, held: &[Layer]) -> Vec<Layer> {
     server.sandbox.require.iter().copied().filter(|layer| !held.contains(layer)).collect()
 }
 
-fn within_quota(tenant: &Tenant, open: u32) -> Result<(), Reason> {
-    if tenant.quota.sessions.allows(open.saturating_add(1)) {
+fn within_quota(id: &TenantId, most: Limit<u32>, open: u32) -> Result<(), Reason> {
+    if most.allows(open.saturating_add(1)) {
         return Ok(());
     }
-    Err(Reason::SessionQuota { tenant: tenant.id.clone(), most: tenant.quota.sessions.or(open) })
+    Err(Reason::SessionQuota { tenant: id.clone(), most: most.or(open) })
 }
 
 #[cfg(test)]

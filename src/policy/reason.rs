@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Write};
 
 use crate::config::tenant::Layer;
 use crate::names::{ServerName, TenantId};
-use crate::wire::Refusal;
+use crate::wire::{Ailment, Refusal};
 
 /// No permission, or nothing that the asker may know of (sysexits(3), EX_NOPERM).
 pub const NO_PERMISSION: u8 = 77;
@@ -114,6 +114,28 @@ impl Reason {
             Self::Suspended(_) | Self::TrialOver(_) | Self::SessionQuota { .. } => UNAVAILABLE,
             Self::Broken { .. } | Self::NotIsolated { .. } => CONFIGURATION,
         }
+    }
+
+    /// Whether somebody can take it away while a session waits; else it is final.
+    pub fn is_curable(&self) -> bool {
+        match self {
+            Self::Suspended(_)
+            | Self::TrialOver(_)
+            | Self::Broken { .. }
+            | Self::NotIsolated { .. } => true,
+            Self::UnknownTenant(_)
+            | Self::NoTenant
+            | Self::ChooseTenant(_)
+            | Self::UnknownServer { .. }
+            | Self::ChooseServer { .. }
+            | Self::SessionQuota { .. } => false,
+        }
+    }
+
+    /// What a mux is told of a reason that keeps a server from running.
+    pub fn ailment(&self) -> Ailment {
+        let message = one_line(&self.to_string());
+        Ailment { reason: self.word().to_owned(), message, code: self.code() }
     }
 
     /// The answer at the session door.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::auth::{Ids, Principal};
 use crate::config::tenant::{Grant, Limit, Network, Patterns, Quota, Sandbox, Share, Start, Tools};
@@ -88,7 +90,7 @@ fn ids() -> Ids {
 }
 
 const NOW: Moment<'_> =
-    Moment { now: 1_000, open_sessions: 0, layers: &[], insecure_unenforced: false };
+    Moment { now: 1_000, open_sessions: 0, layers: &[], insecure_unenforced: false, strict: false };
 
 fn ask(tenant: Option<&Tenant>, server: Option<&str>, owner: bool, moment: Moment<'_>) -> Verdict {
     let (principal, ids) = (alice(), ids());
@@ -102,13 +104,21 @@ fn refused(verdict: Verdict) -> Reason {
     match verdict {
         Verdict::Refuse(reason) => reason,
         Verdict::Admit(terms) => panic!("admitted: {terms:?}"),
+        Verdict::Wait(terms, reason) => panic!("waits with {terms:?}: {reason}"),
+    }
+}
+
+fn waiting(verdict: Verdict) -> Reason {
+    match verdict {
+        Verdict::Wait(_, reason) => reason,
+        other => panic!("does not wait: {other:?}"),
     }
 }
 
 fn admitted(verdict: Verdict) -> Terms {
     match verdict {
         Verdict::Admit(terms) => terms,
-        Verdict::Refuse(reason) => panic!("refused: {reason}"),
+        Verdict::Refuse(reason) | Verdict::Wait(_, reason) => panic!("refused: {reason}"),
     }
 }
 
@@ -171,7 +181,7 @@ fn the_owner_needs_no_grant() {
 #[test]
 fn status_comes_before_layers_and_layers_before_the_quota() {
     let mut one = tenant("acme", vec![server("main", true, &[Layer::Seccomp])], vec![]);
-    let full = Moment { open_sessions: 2, ..NOW };
+    let full = Moment { open_sessions: 2, strict: true, ..NOW };
     one.status = Status::Suspended;
     assert!(matches!(refused(ask(Some(&one), None, true, full)), Reason::Suspended(_)));
     one.status = Status::Trial { until: 1_000 };
@@ -185,6 +195,86 @@ fn status_comes_before_layers_and_layers_before_the_quota() {
     admitted(ask(Some(&one), None, true, last));
     let held = Moment { layers: &[Layer::Seccomp], ..NOW };
     admitted(ask(Some(&one), None, true, held));
+}
+
+#[test]
+fn what_can_be_cured_lets_a_session_wait_while_the_quota_has_room() {
+    let mut one = tenant("acme", vec![server("main", true, &[Layer::Seccomp])], vec![]);
+    assert!(matches!(waiting(ask(Some(&one), None, true, NOW)), Reason::NotIsolated { .. }));
+    one.status = Status::Suspended;
+    assert!(matches!(waiting(ask(Some(&one), None, true, NOW)), Reason::Suspended(_)));
+    let full = Moment { open_sessions: 2, ..NOW };
+    assert!(matches!(refused(ask(Some(&one), None, true, full)), Reason::SessionQuota { .. }));
+}
+
+#[test]
+fn a_file_that_was_never_good_is_waited_for_by_the_owner_alone() {
+    let (principal, ids) = (alice(), ids());
+    let id = TenantId::parse("acme").expect("an id");
+    let broken = Reason::Broken { tenant: id.clone(), problem: "acme.toml:1:2: x; y".into() };
+    let ask = |owner, admin, moment| {
+        let asker = Asker { principal: &principal, ids: &ids, owner };
+        admit_broken(&id, None, broken.clone(), admin, &asker, moment)
+    };
+    match ask(true, true, NOW) {
+        Verdict::Wait(terms, reason) => {
+            assert_eq!((terms.server, &reason), (ServerName::main(), &broken));
+            let ailment = reason.ailment();
+            assert!(ailment.message.contains("acme.toml:1:2: x; y") && ailment.code == 78);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(refused(ask(true, true, Moment { strict: true, ..NOW })), broken);
+    assert_eq!(refused(ask(false, true, NOW)), broken);
+    assert_eq!(refused(ask(false, false, NOW)), Reason::UnknownTenant(id.clone()));
+    let full = Moment { open_sessions: BROKEN_SESSIONS, ..NOW };
+    assert!(matches!(refused(ask(true, true, full)), Reason::SessionQuota { .. }));
+}
+
+fn any_status() -> impl Strategy<Value = Status> {
+    prop_oneof![
+        Just(Status::Active),
+        Just(Status::Suspended),
+        (900_i64..1_100).prop_map(|until| Status::Trial { until }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn only_who_has_a_grant_waits_and_nobody_waits_for_what_is_final(
+        status in any_status(),
+        grantee in prop::sample::select(vec!["alice", "bob"]),
+        granted in prop::sample::select(vec![None, Some(vec!["main"]), Some(vec!["git"])]),
+        named in prop::sample::select(vec![None, Some("main"), Some("git"), Some("nosuch")]),
+        needs in prop::sample::subsequence(vec![Layer::Seccomp, Layer::Cgroup], 0..=2),
+        held in prop::sample::subsequence(vec![Layer::Seccomp, Layer::Cgroup], 0..=2),
+        (owner, strict, insecure_unenforced) in any::<(bool, bool, bool)>(),
+        open_sessions in 0_u32..4,
+    ) {
+        let servers = vec![server("main", true, &needs), server("git", false, &[])];
+        let mut one = tenant("acme", servers, vec![to_user(grantee, granted.as_deref(), &[])]);
+        one.status = status;
+        let moment =
+            Moment { now: 1_000, open_sessions, layers: &held, insecure_unenforced, strict };
+        match ask(Some(&one), named, owner, moment) {
+            Verdict::Admit(terms) => {
+                let bound = one.server(&terms.server).expect("it is there");
+                prop_assert_eq!(runs(&one, bound, moment), Ok(()));
+                prop_assert!((owner || grantee == "alice") && open_sessions < 2);
+            }
+            Verdict::Wait(terms, reason) => {
+                prop_assert!(owner || grantee == "alice", "waits without a grant: {}", reason);
+                prop_assert!(reason.is_curable() && !strict && open_sessions < 2, "{}", reason);
+                let bound = one.server(&terms.server).expect("it is there");
+                prop_assert_eq!(runs(&one, bound, moment), Err(reason));
+            }
+            Verdict::Refuse(reason) => {
+                prop_assert!(strict || !reason.is_curable(), "could wait: {}", reason);
+                let blind = !owner && grantee == "bob";
+                prop_assert_eq!(matches!(reason, Reason::UnknownTenant(_)), blind, "{}", reason);
+            }
+        }
+    }
 }
 
 #[test]

@@ -19,8 +19,9 @@ use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, ListReply, ReloadReply, ServerStatus, SessionStatus, StatusReply,
-    SupervisorStatus, TenantLine, TenantReply, TenantStatus,
+    ChildStatus, ControlError, ListReply, RefusalLine, ReloadReply, ServerStatus, SessionStatus,
+    StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply, TenantStatus,
+    WhyReply,
 };
 use crate::sys;
 
@@ -145,7 +146,7 @@ impl Service {
     product = "tenantd",
     version = env!("CARGO_PKG_VERSION"),
     url = "https://github.com/tenantd/tenantd",
-    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine]
+    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine, RefusalLine, StartLine, StderrLines]
 )]
 impl Service {
     async fn status(&self) -> Result<StatusReply, ControlError> {
@@ -158,6 +159,10 @@ impl Service {
 
     async fn get_tenant(&self, tenant: String) -> Result<TenantReply, ControlError> {
         self.ask(|reply| ControlWhat::Get(tenant, reply)).await
+    }
+
+    async fn why(&self, tenant: String) -> Result<WhyReply, ControlError> {
+        self.ask(|reply| ControlWhat::Why(tenant, reply)).await
     }
 
     async fn reload(&self) -> Result<ReloadReply, ControlError> {

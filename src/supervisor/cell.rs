@@ -99,8 +99,13 @@ pub(super) struct Cell {
     pub(super) born: Instant,
     /// When it must be gone, once it was told to go.
     pub(super) overdue: Option<Instant>,
-    /// What it was configured with last.
-    pub(super) tenant: Arc<Tenant>,
+    pub(super) id: TenantId,
+    /// What it was configured with last; none while the tenant's file was never good.
+    pub(super) tenant: Option<Arc<Tenant>>,
+    /// The plan that it was given last; none where no supervisor that still knows it gave one.
+    pub(super) given: Option<MuxPlan>,
+    /// Answered when it has that plan: before, it could take a session for what it no longer is.
+    pub(super) settling: Option<u64>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     /// Sessions that a door thread is sending.
     pub(super) on_the_way: BTreeSet<SessionId>,
@@ -125,8 +130,8 @@ impl Drop for Cell {
 /// What a cell is started with.
 pub(super) struct Seed<'a> {
     pub(super) number: u64,
-    pub(super) tenant: Arc<Tenant>,
-    pub(super) plan: &'a MuxPlan,
+    pub(super) tenant: Option<Arc<Tenant>>,
+    pub(super) plan: MuxPlan,
     pub(super) socket: PathBuf,
     pub(super) log: File,
     pub(super) memory: File,
@@ -139,8 +144,8 @@ impl Cell {
     pub(super) fn start(seed: Seed<'_>) -> io::Result<Self> {
         let Seed { number, tenant, plan, socket, log, memory, binary, house } = seed;
         let (listener, socket) = listen(socket)?;
-        let plan = post::seal(plan).map_err(io::Error::other)?;
-        let given = [plan.as_fd(), listener.as_fd(), log.as_fd(), memory.as_fd()];
+        let sealed = post::seal(&plan).map_err(io::Error::other)?;
+        let given = [sealed.as_fd(), listener.as_fd(), log.as_fd(), memory.as_fd()];
         let born = binary.start(&Birth::Mux, &given, &log)?;
         let line = connect(&socket.0).inspect_err(|_| kill(&born.pidfd))?;
         let (line, pidfd) = (Arc::new(line), Arc::new(born.pidfd));
@@ -148,7 +153,7 @@ impl Cell {
         let wire = Wire {
             line: sys::watch(line.try_clone()?)?,
             pidfd: sys::watch(pidfd.try_clone()?)?,
-            tenant: tenant.id.clone(),
+            tenant: plan.tenant.clone(),
             cell: number,
             house,
         };
@@ -165,7 +170,10 @@ impl Cell {
             phase: Phase::Starting,
             born: Instant::now(),
             overdue: None,
+            id: plan.tenant.clone(),
             tenant,
+            given: Some(plan),
+            settling: None,
             sessions: BTreeMap::new(),
             on_the_way: BTreeSet::new(),
             may_leave: false,
@@ -183,7 +191,7 @@ impl Cell {
     /// Sends soon. A mux whose outbox is full is killed; its death is noticed like any other.
     pub(super) fn send(&mut self, what: ToMux, descriptors: Vec<OwnedFd>) {
         if self.outbox.try_send(Parcel { what, descriptors }).is_err() {
-            tracing::error!(tenant = %self.tenant.id, "the mux takes no messages and is killed");
+            tracing::error!(tenant = %self.id, "the mux takes no messages and is killed");
             kill(&self.pidfd);
         }
     }
@@ -199,6 +207,9 @@ impl Cell {
 
     /// A part of its answer.
     pub(super) fn told(&mut self, ticket: u64, mut part: MuxStatus, last: bool) {
+        if last && self.settling == Some(ticket) {
+            self.settling = None;
+        }
         let Some(mut asking) = self.tickets.remove(&ticket) else { return };
         part.sessions.splice(..0, std::mem::take(&mut asking.heard.sessions));
         part.children.splice(..0, std::mem::take(&mut asking.heard.children));
@@ -234,7 +245,7 @@ impl Cell {
     /// Kills it if it should be gone by now.
     pub(super) fn kill_if_overdue(&mut self, now: Instant) {
         if self.overdue.is_some_and(|overdue| now >= overdue) {
-            tracing::warn!(tenant = %self.tenant.id, "the mux did not end in time and is killed");
+            tracing::warn!(tenant = %self.id, "the mux did not end in time and is killed");
             kill(&self.pidfd);
             self.overdue = None;
         }
@@ -242,7 +253,8 @@ impl Cell {
 
     /// The most children that it can have: more is not asked for by a sound mux.
     pub(super) fn most_children(&self) -> usize {
-        self.tenant.servers.iter().map(|server| server.max_children.max(1) as usize).sum()
+        let servers = self.given.iter().flat_map(|plan| &plan.servers);
+        servers.map(|server| server.max_children.max(1) as usize).sum()
     }
 }
 

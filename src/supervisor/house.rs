@@ -11,18 +11,18 @@ use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
 use super::child::{self, Prepared};
+use super::history::History;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
 use super::watch::Watch;
-use super::{Options, logs, memory, plan};
+use super::{Options, logs, memory};
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
-use crate::names::TenantId;
-use crate::policy::reason::{NO_PERMISSION, UNAVAILABLE, one_line};
+use crate::names::{ServerName, TenantId};
+use crate::policy::reason::{NO_PERMISSION, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
-use crate::sandbox::LAYERS_HELD;
 use crate::wire::{FromMux, Holder, ToMux};
 
 /// What the loop owns.
@@ -42,6 +42,7 @@ pub(super) struct House {
     pub(super) slips: mpsc::Sender<Returned>,
     pub(super) cells: BTreeMap<TenantId, Cell>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
+    pub(super) history: History,
     /// Who waits for a short pause to end; each has a seat of the door.
     pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
@@ -123,6 +124,7 @@ impl House {
             }
             FromMux::Gone { child, server, reason } => {
                 cell.children.remove(&child);
+                self.history.ended(tenant, (cell.number, child), &reason, unix_now());
                 tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
             }
             FromMux::Closed { session, reason } => {
@@ -130,7 +132,10 @@ impl House {
                 let reason = if reason.is_empty() { "the client left" } else { &reason };
                 tracing::info!(%tenant, %session, "a session ended: {}", one_line(reason));
             }
-            FromMux::Status { ticket, status, last } => cell.told(ticket, status, last),
+            FromMux::Status { ticket, status, last } => {
+                cell.told(ticket, status, last);
+                self.seat_waiting(tenant);
+            }
             FromMux::Inventory { .. } => {}
             FromMux::LogFull => self.rotate(tenant),
             FromMux::MayLeave => {
@@ -150,6 +155,12 @@ impl House {
             return;
         }
         cell.phase = Phase::Ready;
+        self.seat_waiting(tenant);
+    }
+
+    /// Asks again for those who waited for a mux to be ready.
+    fn seat_waiting(&mut self, tenant: &TenantId) {
+        let Some(cell) = self.cells.get_mut(tenant).filter(|cell| cell.is_ready()) else { return };
         let waiting = std::mem::take(&mut cell.waiting);
         waiting.into_iter().for_each(|ask| self.open(ask));
     }
@@ -159,6 +170,7 @@ impl House {
         let Some(mut cell) = self.cells.remove(tenant) else { return };
         let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
         let waiting = std::mem::take(&mut cell.waiting);
+        self.history.all_ended(tenant, cell.number, unix_now());
         if expected {
             tracing::info!(%tenant, "the mux has left");
         } else {
@@ -172,23 +184,27 @@ impl House {
         }
     }
 
-    /// Starts the mux of a tenant.
-    pub(super) fn start_cell(&mut self, tenant: &Arc<Tenant>) -> std::io::Result<()> {
+    /// Starts the mux of a tenant; `server` is what its first session is for.
+    pub(super) fn start_cell(
+        &mut self,
+        id: &TenantId,
+        server: Option<&ServerName>,
+    ) -> std::io::Result<()> {
         let (number, socket) = self.free_cell();
-        let plan = plan::of(tenant, self.settings(), self.owner.0);
+        let plan = self.plan_of(id, server).ok_or(std::io::ErrorKind::NotFound)?;
         let seed = Seed {
             number,
-            tenant: tenant.clone(),
-            plan: &plan,
+            tenant: self.registry.get(id).cloned(),
+            plan,
             socket,
-            log: logs::open(&self.options.layout, &tenant.id)?,
-            memory: memory::open(&self.options.layout, &tenant.id)?,
+            log: logs::open(&self.options.layout, id)?,
+            memory: memory::open(&self.options.layout, id)?,
             binary: &self.binary,
             house: self.handle.clone(),
         };
         let cell = Cell::start(seed)?;
-        tracing::info!(tenant = %tenant.id, pid = cell.pid, "a mux was started");
-        self.cells.insert(tenant.id.clone(), cell);
+        tracing::info!(tenant = %id, pid = cell.pid, "a mux was started");
+        self.cells.insert(id.clone(), cell);
         Ok(())
     }
 
@@ -221,41 +237,40 @@ impl House {
         let wanted: Vec<_> =
             self.registry.iter().filter(|t| self.starts_by_itself(t)).cloned().collect();
         for tenant in wanted {
-            let paused = self.pauses.get(&tenant.id).is_some_and(|pause| pause.left(now).is_some());
-            if paused || self.cells.contains_key(&tenant.id) {
+            let id = &tenant.id;
+            let paused = self.pauses.get(id).is_some_and(|pause| pause.left(now).is_some());
+            if paused || self.cells.contains_key(id) {
                 continue;
             }
-            if let Err(error) = self.start_cell(&tenant) {
-                tracing::error!(tenant = %tenant.id, "cannot start: {error}");
-                self.pauses.entry(tenant.id.clone()).or_default().died(now, now);
+            if let Err(error) = self.start_cell(id, None) {
+                tracing::error!(tenant = %id, "cannot start: {error}");
+                self.pauses.entry(id.clone()).or_default().died(now, now);
             }
         }
     }
 
     fn starts_by_itself(&self, tenant: &Tenant) -> bool {
-        let layers_hold = |server| {
-            self.options.insecure_unenforced
-                || policy::missing_layers(server, LAYERS_HELD).is_empty()
-        };
-        policy::served(tenant, unix_now()).is_ok()
-            && tenant.servers.iter().any(|s| s.start == Start::Always && layers_hold(s))
+        let moment = self.moment(&tenant.id);
+        let runs = |server| policy::runs(tenant, server, moment).is_ok();
+        tenant.servers.iter().any(|server| server.start == Start::Always && runs(server))
     }
 
     fn start_child(
         &mut self,
         tenant: &TenantId,
         child: u64,
-        server: &crate::names::ServerName,
+        server: &ServerName,
         holder: Option<Holder>,
     ) {
+        let wanted = self.startable(tenant, server);
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let configured = cell.tenant.clone();
-        let Some(server) = configured.server(server).cloned() else {
-            return refuse(cell, "there is no such server in the configuration any more", true);
+        let (configured, server) = match wanted {
+            Ok(wanted) => wanted,
+            Err(reason) => return refuse(cell, &reason, true),
         };
         if !matches!(cell.phase, Phase::Ready) {
             return refuse(cell, "the tenant is being stopped", false);
@@ -265,6 +280,8 @@ impl House {
         }
         cell.children.insert(child);
         let (number, house) = (cell.number, self.handle.clone());
+        let user = holder.as_ref().map(|holder| holder.user.as_str());
+        self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
@@ -299,11 +316,13 @@ impl House {
             Ok(delivered) => {
                 tracing::info!(%tenant, %server, pid = delivered.born.pid, "a server was started");
                 let (pid, program) = (delivered.born.pid, delivered.program.clone());
+                self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
             Err(reason) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
+                self.history.ended(tenant, (cell.number, child), &reason, unix_now());
                 cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
             }
         }
@@ -322,7 +341,8 @@ impl House {
         let mode = self.options.layout.mode;
         let owner_uid = self.owner.0;
         for cell in self.cells.values_mut() {
-            let tenant = cell.tenant.clone();
+            // No grant is known of a tenant whose file was never good: its sessions are the owner's.
+            let Some(tenant) = cell.tenant.clone() else { continue };
             let lost = |session: &super::cell::Session| {
                 let principal = &session.principal;
                 let owner = mode == crate::paths::Mode::User && principal.uid == owner_uid;
@@ -338,16 +358,6 @@ impl House {
                 let reason = "your grant for this tenant was taken back".to_owned();
                 let code = NO_PERMISSION;
                 cell.send(ToMux::Close { session, reason, code }, Vec::new());
-            }
-        }
-    }
-
-    /// Ends what is no longer served: suspended, or its trial over.
-    pub(super) fn check_status(&mut self) {
-        let (now, drain) = (unix_now(), self.settings().drain);
-        for cell in self.cells.values_mut() {
-            if let Err(reason) = policy::served(&cell.tenant, now) {
-                cell.drain(&reason.to_string(), UNAVAILABLE, drain);
             }
         }
     }

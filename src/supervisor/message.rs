@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::child::Prepared;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
-use crate::control::{ControlError, ListReply, ReloadReply, StatusReply, TenantReply};
+use crate::control::{ControlError, ListReply, ReloadReply, StatusReply, TenantReply, WhyReply};
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::wire::{FromMux, Refusal, ToMux};
 
@@ -125,6 +125,7 @@ pub(super) enum ControlWhat {
     Status(Reply<StatusReply>),
     List(Reply<ListReply>),
     Get(String, Reply<TenantReply>),
+    Why(String, Reply<WhyReply>),
     Reload(Reply<ReloadReply>),
     Restart(String, Option<String>, Reply<()>),
     Stop(Reply<()>),

@@ -10,6 +10,7 @@
 //! The [`house::House`] owns all state and runs on one thread; the rest asks it and waits for tickets.
 
 mod api;
+mod attend;
 mod cell;
 mod child;
 mod door;
@@ -17,6 +18,7 @@ mod doors;
 mod doorway;
 mod ground;
 mod hand;
+mod history;
 mod house;
 mod journal;
 mod listen;
@@ -38,6 +40,7 @@ mod spawn;
 mod status;
 mod stop;
 mod watch;
+mod why;
 
 use std::io;
 use std::time::Duration;

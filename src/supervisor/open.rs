@@ -4,19 +4,26 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cell::{Phase, Session};
+use super::attend::broken;
+use super::cell::Session;
 use super::house::{House, unix_now};
 use super::message::{Admission, OpenAsk, Pass, Returned, Slip, Wish};
 use crate::auth::Principal;
-use crate::config::tenant::Tenant;
-use crate::names::{SessionId, Target, TenantId};
+use crate::names::{SessionId, TenantId};
 use crate::policy::reason::{UNAVAILABLE, refusal};
 use crate::policy::{self, Asker, Moment, Reason, Terms, Verdict};
-use crate::sandbox::LAYERS_HELD;
 use crate::wire::{Holder, Refusal, ToMux};
 
 /// A pause that a client waits for; it hears of a longer one.
 const SHORT_PAUSE: Duration = Duration::from_secs(3);
+
+/// A session that may be opened.
+struct Decided {
+    tenant: TenantId,
+    terms: Terms,
+    /// What it waits for.
+    waits: Option<Reason>,
+}
 
 impl House {
     /// Answers at once, or when the tenant's mux is ready.
@@ -25,47 +32,47 @@ impl House {
         if ask.deadline <= Instant::now() {
             return;
         }
-        let (tenant, terms) = match self.decide(&ask) {
+        let decided = match self.decide(&ask) {
             Ok(_) if ask.wish == Wish::Known => return answer(&ask, Admission::Known),
             Ok(decided) => decided,
             // Whatever else stands in the way, the tenant is known to who asks.
             Err(refusal) if ask.wish == Wish::Known && !refusal.elsewhere => {
                 return answer(&ask, Admission::Known);
             }
-            Err(refusal) => return refuse(&ask, refusal),
+            Err(refusal) => return answer(&ask, Admission::Refused(refusal)),
         };
-        match self.cells.get_mut(&tenant.id) {
-            Some(cell) if cell.phase == Phase::Ready => self.pass(&ask, &tenant.id, terms),
+        // The verdict is of this moment; the mux must be of the same one.
+        self.attend_to(&decided.tenant, Some(&decided.terms.server));
+        match self.cells.get_mut(&decided.tenant) {
+            Some(cell) if cell.is_ready() => self.pass(&ask, decided),
             Some(cell) => cell.waiting.push(ask),
-            None => self.open_with_new_cell(ask, &tenant),
+            None => self.open_with_new_cell(ask, &decided),
         }
     }
 
-    fn open_with_new_cell(&mut self, ask: OpenAsk, tenant: &Arc<Tenant>) {
-        let now = Instant::now();
-        let paused = self.pauses.get(&tenant.id).and_then(|pause| pause.left(now));
+    fn open_with_new_cell(&mut self, ask: OpenAsk, decided: &Decided) {
+        let (now, tenant) = (Instant::now(), &decided.tenant);
+        let paused = self.pauses.get(tenant).and_then(|pause| pause.left(now));
         if let Some(left) = paused.filter(|left| *left <= SHORT_PAUSE) {
-            tracing::debug!(tenant = %tenant.id, "a session waits for {left:?}");
+            tracing::debug!(%tenant, "a session waits for {left:?}");
             return self.patient.push(ask);
         }
         if let Some(left) = paused {
             let said = format!(
-                "the process of {} keeps ending; it is tried again in {} s (see tenantd logs {})",
-                tenant.id,
+                "the process of {tenant} keeps ending; it is tried again in {} s (see tenantd why {tenant})",
                 left.as_secs() + 1,
-                tenant.id
             );
-            return refuse(&ask, refusal(&said, UNAVAILABLE, "crash-loop", false));
+            return self.refuse(&ask, tenant, refusal(&said, UNAVAILABLE, "crash-loop", false));
         }
-        let started = self.start_cell(tenant);
-        let cell = self.cells.get_mut(&tenant.id);
+        let started = self.start_cell(tenant, Some(&decided.terms.server));
+        let cell = self.cells.get_mut(tenant);
         match started.and_then(|()| cell.ok_or_else(|| io::ErrorKind::NotFound.into())) {
             Ok(cell) => cell.waiting.push(ask),
             Err(error) => {
-                tracing::error!(tenant = %tenant.id, "the mux cannot be started: {error}");
-                self.pauses.entry(tenant.id.clone()).or_default().died(now, now);
-                let said = format!("{} cannot be started: {error}", tenant.id);
-                refuse(&ask, refusal(&said, UNAVAILABLE, "not-started", false));
+                tracing::error!(%tenant, "the mux cannot be started: {error}");
+                self.pauses.entry(tenant.clone()).or_default().died(now, now);
+                let said = format!("{tenant} cannot be started: {error}");
+                self.refuse(&ask, tenant, refusal(&said, UNAVAILABLE, "not-started", false));
             }
         }
     }
@@ -75,58 +82,65 @@ impl House {
         std::mem::take(&mut self.patient).into_iter().for_each(|ask| self.open(ask));
     }
 
-    fn decide(&self, ask: &OpenAsk) -> Result<(Arc<Tenant>, Terms), Refusal> {
+    fn decide(&mut self, ask: &OpenAsk) -> Result<Decided, Refusal> {
         if self.stopping.is_some() {
             let said = "this supervisor is stopping (try again)";
             return Err(refusal(said, UNAVAILABLE, "stopping", false));
         }
-        let asker = self.asker(&ask.principal, &ask.ids);
-        let decided = self.judge(&ask.target, &asker);
-        decided.map_err(|reason| {
-            let user = &ask.principal.user;
-            let tenant = ask.target.tenant.as_ref().map(tracing::field::display);
-            tracing::info!(tenant, uid = ask.principal.uid, %user, "a session was refused: {reason}");
-            reason.refusal()
-        })
-    }
-
-    fn judge(&self, target: &Target, asker: &Asker<'_>) -> Result<(Arc<Tenant>, Terms), Reason> {
-        let tenants = self.registry.iter().map(Arc::as_ref);
-        let id = policy::choose(target, tenants, asker)
-            .map_err(|reason| self.broken(None, asker).unwrap_or(reason))?;
-        let tenant = self.registry.get(&id);
-        let moment = self.moment(&id);
-        let server = target.server.as_ref();
-        match (policy::admit(&id, server, tenant.map(Arc::as_ref), asker, moment), tenant) {
-            (Verdict::Admit(terms), Some(tenant)) => Ok((tenant.clone(), terms)),
-            (Verdict::Refuse(reason), None) => Err(self.broken(Some(&id), asker).unwrap_or(reason)),
-            (Verdict::Refuse(reason), Some(_)) => Err(reason),
-            (Verdict::Admit(_), None) => Err(Reason::UnknownTenant(id)),
-        }
-    }
-
-    /// That a tenant's file was never good, for those who may know of every tenant.
-    fn broken(&self, wanted: Option<&TenantId>, asker: &Asker<'_>) -> Option<Reason> {
-        if !asker.is_admin(&self.settings().admins) {
-            return None;
-        }
-        let mut broken = self.registry.broken();
-        let (tenant, problems) = match wanted {
-            Some(id) => broken.find(|(its, _)| *its == id)?,
-            None => broken.next()?,
+        let reason = match self.judge(ask) {
+            Ok((tenant, Verdict::Admit(terms))) => {
+                return Ok(Decided { tenant, terms, waits: None });
+            }
+            Ok((tenant, Verdict::Wait(terms, reason))) => {
+                return Ok(Decided { tenant, terms, waits: Some(reason) });
+            }
+            Ok((tenant, Verdict::Refuse(reason))) => {
+                self.note(ask, &tenant, &reason.refusal(), false);
+                reason
+            }
+            Err(reason) => reason,
         };
-        let problem =
-            problems.first().map_or_else(|| "see tenantd check".to_owned(), |p| p.to_string());
-        Some(Reason::Broken { tenant: tenant.clone(), problem })
+        let user = &ask.principal.user;
+        let tenant = ask.target.tenant.as_ref().map(tracing::field::display);
+        tracing::info!(tenant, uid = ask.principal.uid, %user, "a session was refused: {reason}");
+        Err(reason.refusal())
     }
 
-    fn moment(&self, tenant: &TenantId) -> Moment<'_> {
-        let open = self.cells.get(tenant).map_or(0, |cell| cell.sessions.len());
-        Moment {
-            now: unix_now(),
-            open_sessions: u32::try_from(open).unwrap_or(u32::MAX),
-            layers: LAYERS_HELD,
-            insecure_unenforced: self.options.insecure_unenforced,
+    /// The tenant that is meant, and the verdict on it.
+    fn judge(&self, ask: &OpenAsk) -> Result<(TenantId, Verdict), Reason> {
+        let asker = &self.asker(&ask.principal, &ask.ids);
+        let tenants = self.registry.iter().map(Arc::as_ref);
+        let id = match policy::choose(&ask.target, tenants, asker) {
+            Ok(id) => id,
+            Err(Reason::NoTenant) => self.broken_instead(asker)?,
+            Err(reason) => return Err(reason),
+        };
+        let strict = ask.wish == (Wish::Session { strict: true });
+        let moment = Moment { strict, ..self.moment(&id) };
+        let server = ask.target.server.as_ref();
+        let verdict = match self.registry.broken_one(&id).map(|problems| broken(&id, problems)) {
+            Some(reason) => {
+                let admin = asker.is_admin(&self.settings().admins);
+                policy::admit_broken(&id, server, reason, admin, asker, moment)
+            }
+            None => {
+                let tenant = self.registry.get(&id).map(Arc::as_ref);
+                policy::admit(&id, server, tenant, asker, moment)
+            }
+        };
+        Ok((id, verdict))
+    }
+
+    /// The tenant that is meant where none is named and none is good: the only broken one, for those who
+    /// may know of every tenant.
+    fn broken_instead(&self, asker: &Asker<'_>) -> Result<TenantId, Reason> {
+        let known = asker.is_admin(&self.settings().admins);
+        let broken: Vec<_> =
+            self.registry.broken().filter(|_| known).map(|(id, _)| id.clone()).collect();
+        match broken.as_slice() {
+            [] => Err(Reason::NoTenant),
+            [only] => Ok(only.clone()),
+            _ => Err(Reason::ChooseTenant(broken)),
         }
     }
 
@@ -140,8 +154,12 @@ impl House {
     }
 
     /// Counts the session and lets the door thread send it.
-    fn pass(&mut self, ask: &OpenAsk, tenant: &TenantId, terms: Terms) {
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
+    fn pass(&mut self, ask: &OpenAsk, decided: Decided) {
+        let Decided { tenant, terms, waits } = decided;
+        if let Some(reason) = &waits {
+            self.note(ask, &tenant, &reason.refusal(), true);
+        }
+        let Some(cell) = self.cells.get_mut(&tenant) else { return };
         self.next_session += 1;
         let session = SessionId(self.next_session);
         let principal = Principal { pidfd: None, ..ask.principal.clone() };
@@ -157,7 +175,8 @@ impl House {
         cell.on_the_way.insert(session);
         cell.may_leave = false;
         let user = &holder.user;
-        tracing::info!(%tenant, server = %terms.server, %session, uid = holder.uid, %user, "a session opens");
+        let waits = waits.map(tracing::field::display);
+        tracing::info!(%tenant, server = %terms.server, %session, uid = holder.uid, %user, waits, "a session opens");
         let returned = Returned { tenant: tenant.clone(), cell: cell.number, session, sent: false };
         let pass = Pass {
             line: cell.line.clone(),
@@ -167,7 +186,7 @@ impl House {
                 holder,
                 strict: ask.wish == (Wish::Session { strict: true }),
             },
-            tenant: tenant.clone(),
+            tenant,
             server: terms.server,
             session,
             slip: Slip { back: self.slips.clone(), returned },
@@ -175,10 +194,18 @@ impl House {
         // A door thread that gave up drops it, and so takes the session back.
         answer(ask, Admission::Pass(Box::new(pass)));
     }
-}
 
-fn refuse(ask: &OpenAsk, refusal: Refusal) {
-    answer(ask, Admission::Refused(refusal));
+    fn refuse(&mut self, ask: &OpenAsk, tenant: &TenantId, refusal: Refusal) {
+        self.note(ask, tenant, &refusal, false);
+        answer(ask, Admission::Refused(refusal));
+    }
+
+    /// Keeps a refusal for who asks why. A tenant that is not there has no history.
+    fn note(&mut self, ask: &OpenAsk, tenant: &TenantId, refusal: &Refusal, waits: bool) {
+        if ask.wish != Wish::Known && self.registry.has(tenant) {
+            self.history.refused(tenant, &ask.principal, refusal, waits, unix_now());
+        }
+    }
 }
 
 fn answer(ask: &OpenAsk, admission: Admission) {

@@ -5,15 +5,11 @@
 
 use tokio::sync::oneshot;
 
-use super::cell::Phase;
 use super::house::House;
 use super::message::{Message, Reply};
-use super::plan;
 use crate::config::load::{Loaded, load};
 use crate::control::ReloadReply;
 use crate::names::TenantId;
-use crate::policy::reason::UNAVAILABLE;
-use crate::post;
 use crate::registry::ChangeKind;
 use crate::wire::ToMux;
 
@@ -68,22 +64,17 @@ impl House {
             let tenant = problem.tenant.as_ref().map(tracing::field::display);
             tracing::warn!(tenant, "configuration: {problem}");
         }
+        self.settled();
+        self.attend();
         for (tenant, kind) in &changes.changed {
             tracing::info!(%tenant, "the tenant's configuration changed");
-            match kind {
-                ChangeKind::Live => self.configure(tenant),
-                ChangeKind::Restart => {
-                    self.configure(tenant);
-                    self.restart_servers(tenant);
-                }
+            if *kind == ChangeKind::Restart {
+                self.restart_servers(tenant);
             }
         }
         for tenant in &changes.removed {
             tracing::info!(%tenant, "the tenant was removed");
-            self.drain(tenant, "the tenant was removed");
         }
-        self.settled();
-        self.check_status();
         if self.stopping.is_none() {
             self.start_always();
         }
@@ -97,33 +88,10 @@ impl House {
         }
     }
 
-    /// Gives a running mux its tenant's new plan.
-    fn configure(&mut self, tenant: &TenantId) {
-        let Some(new) = self.registry.get(tenant).cloned() else { return };
-        let plan = plan::of(&new, self.settings(), self.owner.0);
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
-        cell.tenant = new;
-        match post::seal(&plan) {
-            Ok(memfd) => cell.send(ToMux::Configure, vec![memfd]),
-            Err(error) => {
-                tracing::error!(%tenant, "the new configuration cannot be passed on: {error}")
-            }
-        }
-    }
-
     /// Lets every server of a tenant finish and start anew; sessions live on.
     fn restart_servers(&mut self, tenant: &TenantId) {
         if let Some(cell) = self.cells.get_mut(tenant) {
             cell.send(ToMux::Restart { server: None }, Vec::new());
-        }
-    }
-
-    fn drain(&mut self, tenant: &TenantId, reason: &str) {
-        let within = self.settings().drain;
-        if let Some(cell) = self.cells.get_mut(tenant)
-            && cell.phase != Phase::Leaving
-        {
-            cell.drain(reason, UNAVAILABLE, within);
         }
     }
 }

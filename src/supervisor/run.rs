@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::doors::Doors;
 use super::doorway::Doorway;
+use super::history::History;
 use super::house::{House, unix_now};
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
@@ -50,6 +51,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         slips,
         cells: BTreeMap::new(),
         pauses: BTreeMap::new(),
+        history: History::default(),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
@@ -144,7 +146,7 @@ impl Rounds {
         }
         if now >= self.round && house.stopping.is_none() {
             self.round = now + ROUND;
-            house.check_status();
+            house.attend();
             house.start_always();
         }
         self.idle_since = match self.idle_since {

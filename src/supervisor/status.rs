@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::attend::broken;
+use super::cell::Cell;
 use super::child::data_directory;
 use super::house::{House, unix_now};
 use super::message::{ControlAsk, ControlWhat, Reply};
@@ -15,13 +17,15 @@ use crate::control::{
     SupervisorStatus, TenantLine, TenantReply, TenantStatus,
 };
 use crate::names::{ServerName, TenantId};
-use crate::policy::Asker;
 use crate::policy::reason::quoted;
+use crate::policy::{self, Asker, Moment};
 use crate::sandbox::LAYERS_HELD;
 use crate::wire::{ChildLine, MuxStatus, SessionLine, ToMux};
 
 /// How long a mux may take to tell how it is.
 const MUX_TELLS: Duration = Duration::from_secs(1);
+/// What is said of one that does not.
+pub(super) const SILENT: &str = "its mux does not answer";
 /// All layers, in the order of the documentation.
 const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
 
@@ -36,6 +40,7 @@ impl House {
             ControlWhat::List(reply) => answer(reply, Ok(self.list(&asker, admin))),
             ControlWhat::Status(reply) => self.status(&asker, admin, reply),
             ControlWhat::Get(tenant, reply) => self.get(&asker, admin, &tenant, reply),
+            ControlWhat::Why(tenant, reply) => self.why(&asker, admin, &tenant, reply),
             ControlWhat::Reload(reply) if admin => self.reload(Some(reply)),
             ControlWhat::Restart(tenant, server, reply) if admin => {
                 answer(reply, self.restart(&tenant, server.as_deref()));
@@ -67,26 +72,14 @@ impl House {
     }
 
     fn status(&mut self, asker: &Asker<'_>, admin: bool, reply: Reply<StatusReply>) {
-        let visible: Vec<TenantId> = self
-            .registry
-            .iter()
-            .filter(|tenant| admin || asker.access(tenant).is_some())
-            .map(|tenant| tenant.id.clone())
-            .collect();
+        let visible: Vec<TenantId> = self.visible(asker, admin).cloned().collect();
         let supervisor = self.myself(&visible, admin);
         let only = (!admin).then_some(asker.principal.uid);
-        let mut tenants: Vec<_> = visible.iter().filter_map(|id| self.look(id, only)).collect();
-        if admin {
-            tenants.extend(
-                self.registry
-                    .broken()
-                    .map(|(id, problems)| Look { base: broken(id, problems), ..Look::default() }),
-            );
-        }
+        let tenants: Vec<_> = visible.iter().filter_map(|id| self.look(id, only)).collect();
         tokio::task::spawn_local(async move {
             let mut finished = Vec::with_capacity(tenants.len());
             for look in tenants {
-                finished.push(look.finish(only).await);
+                finished.push(look.finish(only).await.0);
             }
             finished.sort_by(|a, b| a.id.cmp(&b.id));
             answer(reply, Ok(StatusReply { supervisor, tenants: finished }));
@@ -94,18 +87,28 @@ impl House {
     }
 
     fn get(&mut self, asker: &Asker<'_>, admin: bool, tenant: &str, reply: Reply<TenantReply>) {
-        let only = (!admin).then_some(asker.principal.uid);
-        // One path for a bad name, an unknown one and one without a grant.
-        let visible = TenantId::parse(tenant)
-            .ok()
-            .and_then(|id| self.registry.get(&id).cloned())
-            .filter(|tenant| admin || asker.access(tenant).is_some());
-        let Some(look) = visible.and_then(|tenant| self.look(&tenant.id, only)) else {
+        let Some(look) = self.look_at(asker, admin, tenant) else {
             return answer(reply, Err(unknown(tenant)));
         };
+        let only = (!admin).then_some(asker.principal.uid);
         tokio::task::spawn_local(async move {
-            answer(reply, Ok(TenantReply { tenant: look.finish(only).await }));
+            answer(reply, Ok(TenantReply { tenant: look.finish(only).await.0 }));
         });
+    }
+
+    /// The tenants that the asker may know of; a broken one only an admin.
+    fn visible(&self, asker: &Asker<'_>, admin: bool) -> impl Iterator<Item = &TenantId> {
+        let good = self.registry.iter().filter(move |t| admin || asker.access(t).is_some());
+        let broken = self.registry.broken().filter(move |_| admin);
+        good.map(|tenant| &tenant.id).chain(broken.map(|(id, _)| id))
+    }
+
+    /// One path for a bad name, an unknown one and one without a grant.
+    pub(super) fn look_at(&mut self, asker: &Asker<'_>, admin: bool, text: &str) -> Option<Look> {
+        let id = TenantId::parse(text).ok()?;
+        let only = (!admin).then_some(asker.principal.uid);
+        let visible = self.visible(asker, admin).any(|visible| *visible == id);
+        if visible { self.look(&id, only) } else { None }
     }
 
     fn restart(&mut self, tenant: &str, server: Option<&str>) -> Result<(), ControlError> {
@@ -163,13 +166,13 @@ impl House {
 
     /// What is known here of a tenant; its mux is asked for the rest.
     fn look(&mut self, id: &TenantId, only: Option<u32>) -> Option<Look> {
-        let tenant = self.registry.get(id)?.clone();
-        let problems = self.registry.problems_of(id).iter().map(ToString::to_string).collect();
-        let data = data_directory(&self.options.layout, &tenant).display().to_string();
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let mut look = Look { base: describe(&tenant, data), ..Look::default() };
-        look.base.problems = if only.is_none() { problems } else { Vec::new() };
+        let mut look = Look { base: self.describe(id)?, ..Look::default() };
+        if only.is_none() {
+            look.base.problems =
+                self.registry.problems_of(id).iter().map(ToString::to_string).collect();
+        }
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
@@ -177,33 +180,61 @@ impl House {
         }
         Some(look)
     }
+
+    fn describe(&self, id: &TenantId) -> Option<TenantStatus> {
+        if let Some(tenant) = self.registry.get(id) {
+            let data = data_directory(&self.options.layout, tenant).display().to_string();
+            return Some(describe(tenant, data, self.moment(id)));
+        }
+        let held = broken(id, self.registry.broken_one(id)?).ailment().message;
+        let server = |name: &ServerName| ServerStatus {
+            name: name.to_string(),
+            command: String::new(),
+            share: "tenant".to_owned(),
+            held: Some(held.clone()),
+            children: Vec::new(),
+        };
+        let named = self.cells.get(id).into_iter().flat_map(Cell::servers);
+        Some(TenantStatus {
+            id: id.to_string(),
+            status: "broken".to_owned(),
+            servers: named.map(server).collect(),
+            ..TenantStatus::default()
+        })
+    }
 }
 
 /// A tenant's status that waits for its mux.
 #[derive(Default)]
-struct Look {
-    base: TenantStatus,
+pub(super) struct Look {
+    pub(super) base: TenantStatus,
     told: Option<oneshot::Receiver<MuxStatus>>,
 }
 
 impl Look {
-    /// `only` is the uid whose sessions are shown; without one, everybody's.
-    async fn finish(mut self, only: Option<u32>) -> TenantStatus {
-        let Some(told) = self.told.take() else { return self.base };
+    /// `only` is the uid whose sessions are shown; without one, everybody's. With it what the mux said of
+    /// its children, which is more than the status shows.
+    pub(super) async fn finish(mut self, only: Option<u32>) -> (TenantStatus, Vec<ChildLine>) {
+        let Some(told) = self.told.take() else { return (self.base, Vec::new()) };
         match tokio::time::timeout(MUX_TELLS, told).await {
-            Ok(Ok(status)) => fill(&mut self.base, status, only),
-            _ => self.base.problems.push("its mux does not answer".to_owned()),
+            Ok(Ok(status)) => {
+                fill(&mut self.base, &status, only);
+                (self.base, status.children)
+            }
+            _ => {
+                self.base.problems.push(SILENT.to_owned());
+                (self.base, Vec::new())
+            }
         }
-        self.base
     }
 }
 
-fn answer<T>(reply: Reply<T>, what: Result<T, ControlError>) {
+pub(super) fn answer<T>(reply: Reply<T>, what: Result<T, ControlError>) {
     // Who no longer waits needs no answer.
     let _ = reply.send(what);
 }
 
-fn unknown(tenant: &str) -> ControlError {
+pub(super) fn unknown(tenant: &str) -> ControlError {
     ControlError::UnknownTenant { tenant: shown(tenant) }
 }
 
@@ -232,7 +263,7 @@ fn status_word(tenant: &Tenant) -> String {
     }
 }
 
-fn describe(tenant: &Tenant, data: String) -> TenantStatus {
+fn describe(tenant: &Tenant, data: String, moment: Moment<'_>) -> TenantStatus {
     let servers = tenant.servers.iter().map(|server| ServerStatus {
         name: server.name.to_string(),
         command: server.command.display().to_string(),
@@ -242,6 +273,7 @@ fn describe(tenant: &Tenant, data: String) -> TenantStatus {
             Share::Session => "session",
         }
         .to_owned(),
+        held: policy::runs(tenant, server, moment).err().map(|reason| reason.ailment().message),
         children: Vec::new(),
     });
     TenantStatus {
@@ -257,27 +289,34 @@ fn describe(tenant: &Tenant, data: String) -> TenantStatus {
     }
 }
 
-fn broken(id: &TenantId, problems: &[crate::config::Problem]) -> TenantStatus {
-    TenantStatus {
-        id: id.to_string(),
-        status: "broken".to_owned(),
-        problems: problems.iter().map(ToString::to_string).collect(),
-        ..TenantStatus::default()
-    }
-}
-
-fn fill(base: &mut TenantStatus, told: MuxStatus, only: Option<u32>) {
-    let seen = |session: &&SessionLine| only.is_none_or(|uid| session.holder.uid == uid);
-    base.sessions = told.sessions.iter().filter(seen).map(session).collect();
+fn fill(base: &mut TenantStatus, told: &MuxStatus, only: Option<u32>) {
     for line in &told.children {
         let server = base.servers.iter_mut().find(|server| server.name == line.server.as_str());
         if let Some(server) = server {
             server.children.push(child(line));
         }
     }
+    let seen = |session: &&SessionLine| only.is_none_or(|uid| session.holder.uid == uid);
+    let waits = |line: &SessionLine| {
+        let server = base.servers.iter().find(|server| server.name == line.server.as_str());
+        server.is_some_and(|server| waits(line, server))
+    };
+    let sessions = told.sessions.iter().filter(seen);
+    base.sessions =
+        sessions.map(|line| SessionStatus { waits: waits(line), ..session(line) }).collect();
     base.calls = signed(told.calls);
     base.refused = signed(told.refused);
     base.dropped = signed(told.dropped);
+}
+
+/// Whether a session waits for a cure: of its server, or of the child that is its own.
+fn waits(session: &SessionLine, server: &ServerStatus) -> bool {
+    let own = |child: &ChildStatus| match child.user.as_deref() {
+        None => true,
+        Some(whose) => whose == session.holder.user || whose == session.session.to_string(),
+    };
+    let ill = |child: &ChildStatus| ["held", "crash-loop", "failed"].contains(&&*child.state);
+    server.held.is_some() || server.children.iter().any(|child| own(child) && ill(child))
 }
 
 fn session(line: &SessionLine) -> SessionStatus {
@@ -288,6 +327,7 @@ fn session(line: &SessionLine) -> SessionStatus {
         uid: i64::from(line.holder.uid),
         client: line.client.clone(),
         era: line.era.clone(),
+        waits: false,
         in_flight: i64::from(line.in_flight),
         calls: signed(line.calls),
         age_s: signed(line.age_s),
@@ -309,7 +349,7 @@ fn child(line: &ChildLine) -> ChildStatus {
 }
 
 /// Varlink's integers are signed.
-fn signed(count: u64) -> i64 {
+pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

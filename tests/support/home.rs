@@ -186,6 +186,11 @@ impl Home {
         self.launch(command)
     }
 
+    /// As [`Home::start`], for tenants whose sandbox layers must hold.
+    pub(crate) fn start_enforcing(&self) -> Supervisor<'_> {
+        self.launch(self.command(&["serve", "--user"]))
+    }
+
     /// Starts a supervisor in system mode, as who runs the test: root.
     pub(crate) fn start_system(&self) -> Supervisor<'_> {
         self.start_system_under(&[])
