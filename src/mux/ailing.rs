@@ -22,6 +22,7 @@ use crate::mcp::envelope::{self, members};
 use crate::mcp::era::{self, Era};
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
+use crate::policy::grant::ADMIN;
 use crate::wire::{Ailment, Farewell};
 
 /// The exit code of a strict shim whose server does not run (sysexits(3), EX_UNAVAILABLE).
@@ -62,13 +63,14 @@ impl Exchange {
         Ailment { reason: "starting".to_owned(), message, code: UNAVAILABLE }
     }
 
-    fn notice(&self, key: &SlotKey, ailment: &Ailment) -> Notice {
+    fn notice(&self, key: &SlotKey, ailment: &Ailment, admin: bool) -> Notice {
         let slot = self.slots.get(key);
         let until = slot.and_then(|slot| match slot.lifecycle.phase() {
             Phase::Paused { until, cause: Cause::Crash | Cause::CrashLoop } => Some(until),
             _ => None,
         });
-        let stderr = slot.filter(|_| self.held(&key.server).is_none()).map(|slot| &slot.stderr);
+        let stderr = slot.filter(|_| admin && self.held(&key.server).is_none());
+        let stderr = stderr.map(|slot| &slot.stderr);
         Notice {
             place: format!("{}/{}", self.plan.tenant, key.server),
             reason: ailment.reason.clone(),
@@ -87,7 +89,9 @@ impl Exchange {
     ) {
         let Some(session) = self.sessions.get(&id) else { return };
         let key = session.slot.clone();
-        let notice = self.notice(&key, ailment);
+        // What a server wrote may be more than its users should read.
+        let admin = session.holder.permissions.iter().any(|held| held == ADMIN);
+        let notice = self.notice(&key, ailment, admin);
         if session.strict {
             self.refuse(id, Some(request.raw_id()), &failure(&notice));
             let farewell = Farewell { reason: ailment.message.clone(), code: ailment.code };

@@ -11,7 +11,7 @@ use crate::mux::exchange::Exchange;
 use crate::mux::memory::{Knowledge, learn};
 use crate::mux::outbox::{Act, ChildId, End};
 use crate::names::{ServerName, SessionId};
-use crate::wire::Ailment;
+use crate::wire::{Ailment, Holder};
 
 fn methods(lines: &[Value]) -> Vec<&str> {
     lines.iter().filter_map(|line| line["method"].as_str()).collect()
@@ -25,7 +25,9 @@ fn tool_names(answer: &Value) -> Vec<&str> {
 /// A session whose server died five times before it said anything.
 fn in_a_crash_loop() -> (Desk, SessionId) {
     let mut desk = Desk::new(Share::Tenant);
-    let a = desk.open(1, 1000);
+    let a = SessionId(1);
+    let holder = Holder { permissions: vec!["admin".to_owned()], ..desk.holder(1000) };
+    desk.exchange.open(a, ServerName::main(), holder, false, desk.now);
     desk.initialize(a);
     for death in 1..=5 {
         assert!(desk.client_heard(a).is_empty(), "it waits while trying may help ({death})");
@@ -49,6 +51,9 @@ fn a_crash_loop_keeps_the_session_and_one_tool_says_why() {
     let text = said["result"]["content"][0]["text"].as_str().expect("text");
     assert!(text.contains("it exited with code 3") && text.contains("acme/main"), "{text}");
     assert!(text.contains(r"cannot\u{1b}[31m open"), "{text}");
+    let b = desk.open(2, 1001);
+    let said = desk.asked(b, "tools/call", json!({"name": "tenantd_status"})).to_string();
+    assert!(!said.contains("open"), "who is no admin reads no server's words: {said}");
     let refused = desk.asked(a, "tools/call", json!({"name": "other"}));
     assert_eq!(refused["error"]["code"], 503, "{refused}");
     assert_eq!(refused["error"]["data"]["reason"], "crash-loop");
