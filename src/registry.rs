@@ -141,6 +141,11 @@ impl Registry {
         self.tenants.get(id)?.good.as_ref()
     }
 
+    /// Whether a tenant has a file, good or not.
+    pub fn has_file(&self, id: &TenantId) -> bool {
+        self.tenants.contains_key(id)
+    }
+
     /// The last good version of every tenant, by id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.tenants.values().filter_map(|entry| entry.good.as_ref())

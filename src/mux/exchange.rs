@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     pub(super) known: HashMap<ServerName, Era>,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
+    /// Since when there is no supervisor.
+    pub(super) alone: Option<Instant>,
     /// The time of the event that is being handled.
     pub(super) now: Instant,
 }
@@ -71,6 +73,7 @@ impl Exchange {
             next_child: 1,
             known: HashMap::new(),
             draining: None,
+            alone: None,
         }
     }
 

@@ -12,6 +12,7 @@
 //!                                          cell <====> supervisor
 //! ```
 
+mod alone;
 mod asks;
 mod cell;
 mod child;

@@ -4,13 +4,13 @@
 //! system that a tenant can choose.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
-use super::child::{self, Prepared};
 use super::message::{CellNews, Handle, Message, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
@@ -23,7 +23,7 @@ use crate::policy::reason::{NO_PERMISSION, UNAVAILABLE, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
 use crate::sandbox::LAYERS_HELD;
-use crate::wire::{FromMux, Holder, ToMux};
+use crate::wire::{FromMux, ToMux};
 
 /// What the loop owns.
 pub(super) struct House {
@@ -41,6 +41,10 @@ pub(super) struct House {
     pub(super) handle: Handle,
     pub(super) slips: mpsc::Sender<Returned>,
     pub(super) cells: BTreeMap<TenantId, Cell>,
+    /// Muxes beside those of `cells`, for the same tenants: they were found, and drain.
+    pub(super) others: Vec<Cell>,
+    /// Keepers without a mux, until they have ended.
+    pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) next_session: u64,
     pub(super) next_cell: u64,
@@ -74,6 +78,16 @@ impl House {
         }
     }
 
+    /// Every mux, also those that only have to end.
+    pub(super) fn all_cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values().chain(&self.others)
+    }
+
+    /// Kills the muxes that should be gone by now.
+    pub(super) fn kill_overdue(&mut self, now: Instant) {
+        self.cells.values_mut().chain(&mut self.others).for_each(|cell| cell.kill_if_overdue(now));
+    }
+
     /// The last good settings.
     pub(super) fn settings(&self) -> &Settings {
         self.registry.settings().map_or(&self.fallback, Arc::as_ref)
@@ -91,7 +105,7 @@ impl House {
 
     fn on_cell(&mut self, tenant: &TenantId, number: u64, news: CellNews) {
         if self.cell(tenant, number).is_none() {
-            return;
+            return self.on_other(number, &news);
         }
         match news {
             CellNews::Said(said) => self.on_mux(tenant, *said),
@@ -110,7 +124,8 @@ impl House {
         }
     }
 
-    fn on_mux(&mut self, tenant: &TenantId, said: FromMux) {
+    /// A mux said something.
+    pub(super) fn on_mux(&mut self, tenant: &TenantId, said: FromMux) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match said {
             FromMux::Hello { wire, tenant: its, .. } => self.hello(tenant, wire, &its),
@@ -118,7 +133,8 @@ impl House {
                 self.start_child(tenant, child, &server, holder)
             }
             FromMux::Gone { child, server, reason } => {
-                cell.children.remove(&child);
+                let keeper = cell.children.remove(&child).flatten();
+                self.see_off(keeper);
                 tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
             }
             FromMux::Closed { session, reason } => {
@@ -155,6 +171,7 @@ impl House {
         let Some(mut cell) = self.cells.remove(tenant) else { return };
         let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
         let waiting = std::mem::take(&mut cell.waiting);
+        self.see_off(std::mem::take(&mut cell.children).into_values().flatten());
         if expected {
             tracing::info!(%tenant, "the mux has left");
         } else {
@@ -234,68 +251,6 @@ impl House {
             && tenant.servers.iter().any(|s| s.start == Start::Always && layers_hold(s))
     }
 
-    fn start_child(
-        &mut self,
-        tenant: &TenantId,
-        child: u64,
-        server: &crate::names::ServerName,
-        holder: Option<Holder>,
-    ) {
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let refuse = |cell: &mut Cell, reason: &str, permanent| {
-            let reason = reason.to_owned();
-            cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
-        };
-        let configured = cell.tenant.clone();
-        let Some(server) = configured.server(server).cloned() else {
-            return refuse(cell, "there is no such server in the configuration any more", true);
-        };
-        if !matches!(cell.phase, Phase::Ready) {
-            return refuse(cell, "the tenant is being stopped", false);
-        }
-        if cell.children.len() >= cell.most_children() || cell.children.contains(&child) {
-            return refuse(cell, "all children that max_children allows are there", false);
-        }
-        cell.children.insert(child);
-        let (number, house) = (cell.number, self.handle.clone());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        // The data directory may be on a file system that hangs: not on the loop.
-        tokio::task::spawn_local(async move {
-            let tenant = configured.id.clone();
-            let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
-            });
-            let prepared = match work.await {
-                Ok(Ok(prepared)) => Ok(Box::new(prepared)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            let news = CellNews::Prepared { child, prepared };
-            // Without a loop there is nobody to tell.
-            let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
-        });
-    }
-
-    fn prepared(&mut self, tenant: &TenantId, child: u64, prepared: Result<Box<Prepared>, String>) {
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let started = prepared.and_then(|prepared| {
-            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            child::birth(&self.binary, &prepared, &log).map_err(|error| error.to_string())
-        });
-        match started {
-            Ok(delivered) => {
-                tracing::info!(%tenant, pid = delivered.born.pid, "a server was started");
-                let (pid, program) = (delivered.born.pid, delivered.program.clone());
-                cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
-            }
-            Err(reason) => {
-                tracing::error!(%tenant, "a server was not started: {reason}");
-                cell.children.remove(&child);
-                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
-            }
-        }
-    }
-
     fn rotate(&mut self, tenant: &TenantId) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match logs::rotate(&self.options.layout, tenant) {
@@ -309,7 +264,8 @@ impl House {
         let mode = self.options.layout.mode;
         let owner_uid = self.owner.0;
         for cell in self.cells.values_mut() {
-            let tenant = cell.tenant.clone();
+            // Of a tenant whose file is broken nobody knows the grants: what they gave stays.
+            let Some(tenant) = cell.tenant.clone() else { continue };
             let lost = |session: &super::cell::Session| {
                 let principal = &session.principal;
                 let owner = mode == crate::paths::Mode::User && principal.uid == owner_uid;
@@ -333,7 +289,8 @@ impl House {
     pub(super) fn check_status(&mut self) {
         let (now, drain) = (unix_now(), self.settings().drain);
         for cell in self.cells.values_mut() {
-            if let Err(reason) = policy::served(&cell.tenant, now) {
+            let served = cell.tenant.as_ref().map_or(Ok(()), |tenant| policy::served(tenant, now));
+            if let Err(reason) = served {
                 cell.drain(&reason.to_string(), UNAVAILABLE, drain);
             }
         }

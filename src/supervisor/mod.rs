@@ -9,6 +9,7 @@
 //!
 //! The [`house::House`] owns all state and runs on one thread; the rest asks it and waits for tickets.
 
+mod adopt;
 mod api;
 mod cell;
 mod child;
@@ -16,7 +17,11 @@ mod door;
 mod doors;
 mod ground;
 mod hand;
+mod heirs;
 mod house;
+mod inventory;
+mod keepers;
+mod line;
 mod listen;
 mod log;
 mod logs;

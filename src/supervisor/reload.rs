@@ -5,7 +5,7 @@
 
 use tokio::sync::oneshot;
 
-use super::cell::Phase;
+use super::cell::{Digests, Phase};
 use super::house::House;
 use super::message::{Message, Reply};
 use super::plan;
@@ -63,6 +63,7 @@ impl House {
 
     /// Takes a reading into the registry and acts on what changed.
     pub(super) fn take_in(&mut self, loaded: Loaded) -> ReloadReply {
+        let complete = loaded.complete;
         let changes = self.registry.apply(loaded);
         for problem in &changes.problems {
             tracing::warn!("configuration: {problem}");
@@ -79,7 +80,12 @@ impl House {
         }
         for tenant in &changes.removed {
             tracing::info!(%tenant, "the tenant was removed");
-            self.drain(tenant, "the tenant was removed");
+        }
+        for tenant in &changes.added {
+            self.catch_up(tenant);
+        }
+        if complete {
+            self.drain_without_file();
         }
         self.settled();
         self.check_status();
@@ -97,11 +103,12 @@ impl House {
     }
 
     /// Gives a running mux its tenant's new plan.
-    fn configure(&mut self, tenant: &TenantId) {
+    pub(super) fn configure(&mut self, tenant: &TenantId) {
         let Some(new) = self.registry.get(tenant).cloned() else { return };
         let plan = plan::of(&new, self.settings(), self.owner.0);
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        cell.tenant = new;
+        cell.digests = Digests { plan: plan.digest.clone(), start: plan.start_digest.clone() };
+        cell.tenant = Some(new);
         match post::seal(&plan) {
             Ok(memfd) => cell.send(ToMux::Configure, vec![memfd]),
             Err(error) => {
@@ -111,13 +118,14 @@ impl House {
     }
 
     /// Lets every server of a tenant finish and start anew; sessions live on.
-    fn restart_servers(&mut self, tenant: &TenantId) {
+    pub(super) fn restart_servers(&mut self, tenant: &TenantId) {
         if let Some(cell) = self.cells.get_mut(tenant) {
             cell.send(ToMux::Restart { server: None }, Vec::new());
         }
     }
 
-    fn drain(&mut self, tenant: &TenantId, reason: &str) {
+    /// Ends a tenant's mux in good order.
+    pub(super) fn drain(&mut self, tenant: &TenantId, reason: &str) {
         let within = self.settings().drain;
         if let Some(cell) = self.cells.get_mut(tenant)
             && cell.phase != Phase::Leaving

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::adopt::Search;
 use super::api::Counter;
 use super::door::Attendant;
 use super::doors::{Doors, SocketFiles};
@@ -48,6 +49,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let settings = loaded.settings.clone().unwrap_or_else(fallback);
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
+    // Clients queue meanwhile: the doors are there and not yet attended.
+    let search = Search::start(&options.layout);
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
@@ -65,6 +68,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         handle: handle.clone(),
         slips,
         cells: BTreeMap::new(),
+        others: Vec::new(),
+        parted: Vec::new(),
         pauses: BTreeMap::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
@@ -73,7 +78,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         stopping: None,
         options,
     };
+    let said = house.inherit(search.finish());
     house.take_in(loaded);
+    said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));
     let open = open(doors, handle, directory, nobodies).map_err(cannot("open the session door"))?;
     greet(&house);
     turn(&mut house, open, signals, inbox, returned).await;
@@ -157,7 +164,7 @@ struct Rounds {
 impl Rounds {
     fn next(&mut self, house: &House, now: Instant) -> Instant {
         self.retry = house.retry_at(now);
-        let overdue = house.cells.values().filter_map(|cell| cell.overdue).min();
+        let overdue = house.all_cells().filter_map(|cell| cell.overdue).min();
         let beat = self.heartbeat.map(|_| self.beat);
         let busy = !house.cells.is_empty() && house.stopping.is_none();
         let round = busy.then_some(self.round);
@@ -176,7 +183,7 @@ impl Rounds {
             self.beat = now + every;
             notify::alive();
         }
-        house.cells.values_mut().for_each(|cell| cell.kill_if_overdue(now));
+        house.kill_overdue(now);
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
         }

@@ -77,11 +77,9 @@ impl House {
         let only = (!admin).then_some(asker.principal.uid);
         let mut tenants: Vec<_> = visible.iter().filter_map(|id| self.look(id, only)).collect();
         if admin {
-            tenants.extend(
-                self.registry
-                    .broken()
-                    .map(|(id, problems)| Look { base: broken(id, problems), ..Look::default() }),
-            );
+            let broken: Vec<_> =
+                self.registry.broken().map(|(id, why)| (id.clone(), broken(id, why))).collect();
+            tenants.extend(broken.into_iter().map(|(id, base)| self.look_into(&id, base)));
         }
         tokio::task::spawn_local(async move {
             let mut finished = Vec::with_capacity(tenants.len());
@@ -166,21 +164,24 @@ impl House {
         let tenant = self.registry.get(id)?.clone();
         let problems = self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         let data = data_directory(&self.options.layout, &tenant).display().to_string();
+        let mut base = describe(&tenant, data);
+        base.problems = if only.is_none() { problems } else { Vec::new() };
+        Some(self.look_into(id, base))
+    }
+
+    /// Asks the mux, where there is one; also that of a tenant whose file is broken now.
+    fn look_into(&mut self, id: &TenantId, mut base: TenantStatus) -> Look {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        let mut look = Look { base: describe(&tenant, data), ..Look::default() };
-        look.base.problems = if only.is_none() { problems } else { Vec::new() };
-        if let Some(cell) = self.cells.get_mut(id) {
-            let told = cell.ask_status(ticket);
-            look.base.mux_pid = Some(i64::from(cell.pid));
-            look.told = Some(told);
-        }
-        Some(look)
+        let told = self.cells.get_mut(id).map(|cell| {
+            base.mux_pid = Some(i64::from(cell.pid));
+            cell.ask_status(ticket)
+        });
+        Look { base, told }
     }
 }
 
 /// A tenant's status that waits for its mux.
-#[derive(Default)]
 struct Look {
     base: TenantStatus,
     told: Option<oneshot::Receiver<MuxStatus>>,
