@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
-use super::outbox::ChildId;
+use super::outbox::{Act, ChildId};
+use super::session::Whose;
 use super::timers::Timer;
 use crate::lifecycle::Event;
 use crate::mcp::error::{Code, Failure};
@@ -45,13 +46,37 @@ impl Exchange {
     }
 
     /// How long a start that was asked for now may take, where it could take `usual`.
-    pub(super) fn start_patience(&self, usual: Duration, now: Instant) -> Duration {
+    fn start_patience(&self, usual: Duration, now: Instant) -> Duration {
         let left = self.alone.map(|since| (since + NEXT_WITHIN).saturating_duration_since(now));
         left.map_or(usual, |left| left.min(usual))
     }
 
+    /// Asks for a child that does not run yet.
+    pub(super) fn ask_again(&mut self, id: ChildId, now: Instant) {
+        let Some(key) = self.children.get(&id).map(|child| child.slot.clone()) else { return };
+        let timeout = self.server_plan(&key.server).map_or(9000, |server| server.start_timeout_ms);
+        let timeout = self.start_patience(Duration::from_millis(timeout), now);
+        let Some(slot) = self.slots.get(&key) else { return };
+        let first = slot.sessions.first().and_then(|session| self.sessions.get(session));
+        let holder = match key.whose {
+            Whose::Tenant => None,
+            Whose::User(_) | Whose::Session(_) => first.map(|session| session.holder.clone()),
+        };
+        self.timers.clear_all(|timer| *timer == Timer::Start(id));
+        self.timers.set(now + timeout, Timer::Start(id));
+        self.out.act(Act::Ask { child: id, server: key.server, holder });
+    }
+
+    /// A start took too long, or nobody is there to make it.
+    pub(super) fn start_late(&mut self, id: ChildId, now: Instant) {
+        if self.alone.is_some() && self.children.get(&id).is_some_and(|child| !child.alive) {
+            return self.take_back(id, now);
+        }
+        self.give_up(id, "it did not finish the handshake in time (server.start_timeout)", now);
+    }
+
     /// A start that nobody could make is late: whoever waits for it is told what to do.
-    pub(super) fn take_back(&mut self, id: ChildId, now: Instant) {
+    fn take_back(&mut self, id: ChildId, now: Instant) {
         self.now = now;
         let Some(child) = self.children.remove(&id) else { return };
         self.timers

@@ -14,7 +14,7 @@ use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
 use super::cross;
 use super::exchange::Exchange;
-use super::outbox::{Act, ChildId, End};
+use super::outbox::{ChildId, End};
 use super::session::{SlotKey, Whose};
 use super::timers::Timer;
 use crate::config::tenant::Share;
@@ -104,22 +104,6 @@ impl Exchange {
         slot.starts += 1;
         self.children.insert(id, Child::new(id, key.clone(), now));
         self.ask_again(id, now);
-    }
-
-    /// Asks for a child that does not run yet.
-    pub(super) fn ask_again(&mut self, id: ChildId, now: Instant) {
-        let Some(key) = self.children.get(&id).map(|child| child.slot.clone()) else { return };
-        let timeout = self.server_plan(&key.server).map_or(9000, |server| server.start_timeout_ms);
-        let timeout = self.start_patience(Duration::from_millis(timeout), now);
-        let Some(slot) = self.slots.get(&key) else { return };
-        let first = slot.sessions.first().and_then(|session| self.sessions.get(session));
-        let holder = match key.whose {
-            Whose::Tenant => None,
-            Whose::User(_) | Whose::Session(_) => first.map(|session| session.holder.clone()),
-        };
-        self.timers.clear_all(|timer| *timer == Timer::Start(id));
-        self.timers.set(now + timeout, Timer::Start(id));
-        self.out.act(Act::Ask { child: id, server: key.server, holder });
     }
 
     /// Starts what `start = "always"` wants running, with or without a session.
@@ -393,13 +377,6 @@ impl Exchange {
             }
             self.close_if_done(id);
         }
-    }
-
-    pub(super) fn start_late(&mut self, id: ChildId, now: Instant) {
-        if self.alone.is_some() && self.children.get(&id).is_some_and(|child| !child.alive) {
-            return self.take_back(id, now);
-        }
-        self.give_up(id, "it did not finish the handshake in time (server.start_timeout)", now);
     }
 }
 
