@@ -18,13 +18,13 @@ use super::seats::{Ledger, Room, Seat};
 use super::socket::Bounded;
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, ListReply, ReloadReply, ServerStatus, SessionStatus, StatusReply,
-    SupervisorStatus, TenantLine, TenantReply, TenantStatus,
+    ChildStatus, ControlError, ListReply, ReloadReply, ReplacedReply, ServerStatus, SessionStatus,
+    StatusReply, SupervisorStatus, TenantLine, TenantReply, TenantStatus,
 };
 use crate::sys;
 
 /// Connections at a time: a person's commands are short.
-const SEATS: Room = Room { each: 16, all: 128 };
+pub(super) const SEATS: Room = Room { each: 16, all: 128 };
 /// How long to wait where there are no descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
 /// How long a handler waits for the loop; a stop waits for a whole drain.
@@ -36,6 +36,8 @@ pub(super) struct Counter {
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
     pub(super) parting: Parting,
+    /// Its connections.
+    pub(super) seats: Ledger,
 }
 
 impl Counter {
@@ -45,11 +47,11 @@ impl Counter {
         // Connections inherit it; where the kernel cannot, the socket type looks for itself.
         sys::refuse_descriptors(&listener);
         let listener = sys::watch(listener)?;
-        let (seats, mut spare) = (Ledger::new(SEATS), spare());
+        let mut spare = spare();
         loop {
             let mut ready = listener.readable().await?;
             match ready.try_io(|listener| Ok(accept(listener.get_ref())?)) {
-                Ok(Ok(connection)) => self.receive(connection, &seats),
+                Ok(Ok(connection)) => self.receive(connection),
                 Ok(Err(error)) if is_shortage(&error) => {
                     tracing::warn!("no descriptor left: the control door turns a connection away");
                     drop(spare.take());
@@ -64,9 +66,9 @@ impl Counter {
         }
     }
 
-    fn receive(&self, connection: OwnedFd, seats: &Ledger) {
+    fn receive(&self, connection: OwnedFd) {
         let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
-        let Some(seat) = seats.take(uid) else { return self.turn_away(connection) };
+        let Some(seat) = self.seats.take(uid) else { return self.turn_away(connection) };
         let (house, directory) = (self.house.clone(), self.directory.clone());
         let (nobodies, parting) = (self.nobodies.clone(), self.parting.clone());
         tokio::task::spawn_local(async move {
@@ -179,6 +181,10 @@ impl Service {
         server: Option<String>,
     ) -> Result<(), ControlError> {
         self.ask(|reply| ControlWhat::Restart(tenant, server, reply)).await
+    }
+
+    async fn restart_supervisor(&self) -> Result<ReplacedReply, ControlError> {
+        self.ask(ControlWhat::Replace).await
     }
 
     async fn stop(&self) -> Result<(), ControlError> {

@@ -54,9 +54,40 @@ pub(super) struct Doors {
     pub(super) files: SocketFiles,
 }
 
+/// Copies of both sockets, to be passed on to the next program in this process.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) session: OwnedFd,
+    pub(super) control: OwnedFd,
+}
+
+impl Spare {
+    /// Further copies.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self { session: self.session.try_clone()?, control: self.control.try_clone()? })
+    }
+}
+
+/// The names under which a supervisor passes sockets of its own on to the next one, which then removes
+/// their files at its end.
+const OWN: [&str; 2] = ["session-own", "control-own"];
+/// As `systemd/tenantd.socket` names them.
+const PASSED: [&str; 2] = ["session", "control"];
+
 /// Socket files of our own; their drop removes them. Dropped while the lock is held.
 #[derive(Debug)]
 pub(super) struct SocketFiles(Vec<PathBuf>);
+
+impl SocketFiles {
+    fn of(layout: &Layout) -> Self {
+        Self(vec![layout.session_socket(), layout.control_socket()])
+    }
+
+    /// The names of both sockets for the next program (sd_listen_fds(3), LISTEN_FDNAMES).
+    pub(super) fn names(&self) -> [&'static str; 2] {
+        if self.0.is_empty() { PASSED } else { OWN }
+    }
+}
 
 impl Drop for SocketFiles {
     fn drop(&mut self) {
@@ -70,7 +101,7 @@ impl Drop for SocketFiles {
 impl Doors {
     /// Takes or binds them. Before any thread exists.
     pub(super) fn open(layout: &Layout) -> Result<Self, DoorsError> {
-        if let Some(doors) = passed()? {
+        if let Some(doors) = passed(layout)? {
             return Ok(doors);
         }
         let mode = if layout.mode == Mode::System { 0o666 } else { 0o600 };
@@ -78,16 +109,23 @@ impl Doors {
         let doors = Self {
             session: bind(&session, SocketType::SEQPACKET, mode)?,
             control: bind(&control, SocketType::STREAM, mode)?,
-            files: SocketFiles(vec![session, control]),
+            files: SocketFiles::of(layout),
         };
         Ok(doors)
     }
+
+    /// Copies of both.
+    pub(super) fn spare(&self) -> io::Result<Spare> {
+        Ok(Spare { session: self.session.try_clone()?, control: self.control.try_clone()? })
+    }
 }
 
-fn passed() -> Result<Option<Doors>, DoorsError> {
+fn passed(layout: &Layout) -> Result<Option<Doors>, DoorsError> {
     let (mut session, mut control) = (None, None);
+    let mut own = false;
     for (fd, name) in sd_notify::listen_fds_with_names()? {
         let fd = sys::take_listen_fd(fd)?;
+        own |= OWN.contains(&name.as_str());
         match role(&name, &fd) {
             Some(Role::Session) => session = Some(listens(fd, name, SocketType::SEQPACKET)?),
             Some(Role::Control) => control = Some(listens(fd, name, SocketType::STREAM)?),
@@ -96,7 +134,8 @@ fn passed() -> Result<Option<Doors>, DoorsError> {
     }
     match (session, control) {
         (Some(session), Some(control)) => {
-            Ok(Some(Doors { session, control, files: SocketFiles(Vec::new()) }))
+            let files = if own { SocketFiles::of(layout) } else { SocketFiles(Vec::new()) };
+            Ok(Some(Doors { session, control, files }))
         }
         (None, None) => Ok(None),
         _ => Err(DoorsError::Half),
@@ -112,8 +151,8 @@ enum Role {
 /// both (systemd.socket(5), FileDescriptorName), and there the kind tells.
 fn role(name: &str, fd: &OwnedFd) -> Option<Role> {
     match name {
-        "session" => Some(Role::Session),
-        "control" => Some(Role::Control),
+        "session" | "session-own" => Some(Role::Session),
+        "control" | "control-own" => Some(Role::Control),
         "tenantd" | "tenantd.socket" => match sockopt::socket_type(fd) {
             Ok(SocketType::SEQPACKET) => Some(Role::Session),
             _ => Some(Role::Control),

@@ -51,6 +51,9 @@ pub(super) struct House {
     pub(super) next_ticket: u64,
     pub(super) reloading: super::reload::Reloading,
     pub(super) stopping: Option<super::stop::Stopping>,
+    /// Tells this run of a supervisor from others of the same process.
+    pub(super) instance: String,
+    pub(super) replacing: super::replace::Replacing,
 }
 
 impl House {
@@ -62,6 +65,7 @@ impl House {
             Message::Changed => self.reload(None),
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Named(ids) => self.check_grants(&ids),
+            Message::Tried(tried) => self.tried(tried),
         }
     }
 

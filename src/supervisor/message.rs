@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::child::Prepared;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
-use crate::control::{ControlError, ListReply, ReloadReply, StatusReply, TenantReply};
+use crate::control::{
+    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
+};
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::wire::{FromMux, Refusal, ToMux};
 
@@ -127,6 +129,7 @@ pub(super) enum ControlWhat {
     Get(String, Reply<TenantReply>),
     Reload(Reply<ReloadReply>),
     Restart(String, Option<String>, Reply<()>),
+    Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
 }
 
@@ -144,6 +147,8 @@ pub(super) enum Message {
     Changed,
     /// The configuration was read.
     Loaded(Box<Loaded>),
+    /// The program on disk said its version, or why it is none.
+    Tried(Result<String, String>),
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
 }

@@ -9,14 +9,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::adopt::Search;
-use super::api::Counter;
-use super::door::Attendant;
-use super::doors::{Doors, SocketFiles};
+use super::doors::Doors;
+use super::entrance::{Entrance, Open};
 use super::house::{House, unix_now};
-use super::listen::Porter;
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::parting::Parting;
 use super::reload::Reloading;
+use super::replace::{Replacing, held_back};
 use super::spawn::Binary;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
@@ -28,19 +27,6 @@ use crate::registry::Registry;
 const ROUND: Duration = Duration::from_secs(20);
 /// Sessions of one supervisor before its ids could meet those of one that starts a second later.
 const SESSIONS_A_SECOND: u64 = 1 << 20;
-
-/// What is open to clients; its drop closes it.
-struct Open {
-    _porter: Porter,
-    counter: tokio::task::JoinHandle<()>,
-    _files: SocketFiles,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.counter.abort();
-    }
-}
 
 /// Runs the supervisor on this thread.
 pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
@@ -76,40 +62,21 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         next_ticket: 0,
         reloading: Reloading::default(),
         stopping: None,
+        instance: instance(),
+        replacing: Replacing::default(),
         options,
     };
     let said = house.inherit(search.finish());
     house.take_in(loaded);
     said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));
-    let open = open(doors, handle, directory, nobodies).map_err(cannot("open the session door"))?;
+    // Children that ended before their signal could be caught.
+    house.bury();
+    let entrance = Entrance { house: handle, directory, nobodies, parting: Parting::new() };
+    let open = Open::doors(doors, entrance).map_err(cannot("open the session door"))?;
     greet(&house);
     turn(&mut house, open, signals, inbox, returned).await;
     house.finish().await;
     Ok(())
-}
-
-/// Opens both doors to clients.
-fn open(
-    doors: Doors,
-    house: Handle,
-    directory: Directory,
-    nobodies: Arc<Mutex<Nobodies>>,
-) -> io::Result<Open> {
-    let parting = Parting::new();
-    let attendant = Attendant {
-        house: house.clone(),
-        directory: directory.clone(),
-        nobodies: nobodies.clone(),
-        parting: parting.clone(),
-    };
-    let porter = Porter::start(doors.session, attendant)?;
-    let counter = Counter { house, directory, nobodies, parting };
-    let counter = tokio::task::spawn_local(async move {
-        if let Err(error) = counter.run(doors.control).await {
-            tracing::error!("the control door is closed: {error}");
-        }
-    });
-    Ok(Open { _porter: porter, counter, _files: doors.files })
 }
 
 fn greet(house: &House) {
@@ -129,6 +96,12 @@ fn greet(house: &House) {
     notify::ready(&summary(house));
 }
 
+/// The time of the start, which no other run of a supervisor has.
+fn instance() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_nanos())
+}
+
 fn summary(house: &House) -> String {
     let sessions: usize = house.cells.values().map(|cell| cell.sessions.len()).sum();
     format!("{} tenants, {} in use, {sessions} sessions", house.registry.len(), house.cells.len())
@@ -143,12 +116,15 @@ struct Signals {
 
 impl Signals {
     fn catch() -> io::Result<Self> {
-        Ok(Self {
+        let caught = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
-        })
+        };
+        // The supervisor before us in this process may have held them back for us.
+        held_back().thread_unblock()?;
+        Ok(caught)
     }
 }
 
@@ -171,7 +147,9 @@ impl Rounds {
         let idle = self.idle_until(house);
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
-        [beat, round, idle, end, overdue, self.retry].into_iter().flatten().fold(far, Instant::min)
+        let replaces = house.replaces_at(now);
+        let all = [beat, round, idle, end, overdue, self.retry, replaces];
+        all.into_iter().flatten().fold(far, Instant::min)
     }
 
     fn idle_until(&self, house: &House) -> Option<Instant> {
@@ -205,12 +183,11 @@ impl Rounds {
 
 async fn turn(
     house: &mut House,
-    open: Open,
+    mut open: Open,
     mut signals: Signals,
     mut inbox: mpsc::Receiver<Message>,
     mut returned: mpsc::Receiver<Returned>,
 ) {
-    let mut open = Some(open);
     let heartbeat = notify::heartbeat();
     let now = Instant::now();
     let mut rounds =
@@ -228,9 +205,7 @@ async fn turn(
             () = tokio::time::sleep_until(next.into()) => {}
         }
         rounds.look(house, Instant::now());
-        if house.stopping.is_some() {
-            open = None;
-        }
+        attend(house, &mut open);
         let now = summary(house);
         if now != said && house.stopping.is_none() {
             notify::status(&now);
@@ -238,4 +213,26 @@ async fn turn(
         }
     }
     drop(open);
+}
+
+/// Keeps the doors as the house needs them.
+fn attend(house: &mut House, open: &mut Open) {
+    if house.stopping.is_some() {
+        return open.close_for_good();
+    }
+    let now = Instant::now();
+    if house.is_quieting() {
+        open.close();
+        if house.may_go(open.visitors(), now)
+            && let Some((spare, names)) = open.to_pass_on()
+        {
+            house.become_next(spare, names);
+        }
+    }
+    if !house.is_quieting()
+        && let Err(error) = open.open_again()
+    {
+        tracing::error!("the doors cannot be opened again: {error}");
+        house.stop("its doors are closed", None);
+    }
 }
