@@ -204,6 +204,15 @@ impl Home {
         self.launch(command)
     }
 
+    /// As [`Home::start`], of another program than the one under test: a copy that can be replaced.
+    pub(crate) fn start_program(&self, program: &Path) -> Supervisor<'_> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--user", "--insecure-unenforced"]);
+        command.env("TENANTD_HOME", self.path()).current_dir("/");
+        as_test_user(&mut command);
+        self.launch(command)
+    }
+
     fn launch(&self, mut command: Command) -> Supervisor<'_> {
         let path = self.path().join("notify");
         let _ = fs::remove_file(&path); // of a supervisor before this one

@@ -6,6 +6,7 @@
 
 mod door;
 mod home;
+mod load;
 mod packages;
 mod processes;
 mod session;
@@ -17,6 +18,7 @@ use std::process::Command;
 
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
 pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own};
+pub(crate) use load::{Ending, Load, a_while};
 pub(crate) use packages::Packages;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
