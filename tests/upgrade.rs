@@ -8,12 +8,15 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketType};
 use serde_json::{Value, json};
 use support::{
-    Ending, Era, Home, Load, Session, documents_tenant, left_after, own, tenantd, working_below,
+    DEADLINE, Ending, Era, Home, Load, Session, as_owner, as_test_user, documents_tenant,
+    door_answer, knock, left_after, own, tenantd, working_below,
 };
 
 /// A copy of the program that an upgrade replaces.
@@ -104,6 +107,72 @@ fn an_upgrade_under_load_drops_nothing_and_refuses_nobody() {
     supervisor.stop();
     assert!(left_after(left, Duration::ZERO).is_empty());
     assert!(!home.path().join("run/session.sock").exists(), "its own sockets are removed");
+}
+
+/// Whether a process has a thread of this name.
+fn has_thread(pid: u32, name: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let names = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.into_iter().any(|comm| comm.trim_end() == name)
+}
+
+#[test]
+fn who_was_let_in_before_the_doors_closed_is_still_answered() {
+    let home = Home::new();
+    home.tenant("acme", &documents_tenant());
+    let supervisor = home.start_program(&install(&home));
+    let early = as_owner(|| knock(&home.path().join("run/session.sock")));
+    // Its door thread is there, so that it has been let in.
+    let deadline = Instant::now() + DEADLINE;
+    while !has_thread(supervisor.pid(), "door") {
+        assert!(Instant::now() < deadline, "nobody attends");
+    }
+    let mut restarting = home.command(&["restart", "--supervisor"]);
+    let mut restarting = restarting.stdout(Stdio::null()).spawn().expect("started");
+    while has_thread(supervisor.pid(), "porter") {
+        assert!(Instant::now() < deadline, "the doors are still open");
+    }
+    let ask = br#"{"do":"ask","target":"acme"}"#;
+    tenantd::sys::send_datagram(&early, ask, &[], SendFlags::empty()).expect("sent");
+    assert_eq!(door_answer(&early), Some(json!({"is": "known"})));
+    assert!(restarting.wait().expect("ended").success());
+    supervisor.stop();
+}
+
+#[test]
+fn sockets_of_systemd_are_passed_on_and_left_where_they_are() {
+    let home = Home::new();
+    home.tenant("acme", &documents_tenant());
+    let run = home.directory("run");
+    let listen = |name: &str, kind| {
+        as_owner(|| {
+            let listener = rustix::net::socket(AddressFamily::UNIX, kind, None).expect("a socket");
+            let path = SocketAddrUnix::new(run.join(name)).expect("a path");
+            rustix::net::bind(&listener, &path).expect("bound");
+            rustix::net::listen(&listener, 128).expect("listening");
+            listener
+        })
+    };
+    let session = listen("session.sock", SocketType::SEQPACKET);
+    let control = listen("tenantd.sock", SocketType::STREAM);
+    let program = install(&home);
+    let script = "exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ LISTEN_FDS=2 \
+        LISTEN_FDNAMES=session:control exec \"$0\" serve --user";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(&program).env("TENANTD_HOME", home.path());
+    as_test_user(&mut command);
+    let mut child = command.stdin(session).stdout(control).spawn().expect("started");
+    let mut old = home.connect("acme");
+    old.open(Era::Modern);
+    for _ in 0..2 {
+        let (code, said) = restart(&home);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(supervisor_of(&home)["pid"], child.id());
+    }
+    echo(&mut old, "old");
+    assert!(home.run(&["stop"]).status.success());
+    assert!(child.wait().expect("ended").success());
+    assert!(run.join("session.sock").exists() && run.join("tenantd.sock").exists());
 }
 
 #[test]

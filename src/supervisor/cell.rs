@@ -36,8 +36,6 @@ use crate::wire::{Birth, MuxPlan, MuxStatus, SessionLine, ToMux};
 const OUTBOX: usize = 256;
 /// How long after its drain, or after it was let go, a mux may live.
 pub(super) const GRACE: Duration = Duration::from_secs(4);
-/// How long a mux that was draining when it was found may still live: the longest `drain` and [`GRACE`].
-const LONGEST_DRAIN: Duration = Duration::from_secs(60);
 
 /// Where a mux is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +167,8 @@ impl Cell {
         let mut cell = Self::of(made, digests, files, true, house)?;
         cell.phase = Phase::Ready;
         if draining {
+            // How long it has left is known with the settings.
             cell.phase = Phase::Draining;
-            cell.overdue = Some(Instant::now() + LONGEST_DRAIN);
         }
         cell.sessions =
             sessions.into_iter().map(|line| (line.session, Session::of(line))).collect();

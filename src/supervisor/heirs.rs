@@ -5,8 +5,10 @@
 //! what differs, as a change would give it. A tenant without a file is drained. Where two muxes say that
 //! they are one tenant's, the one with sessions stays.
 
+use std::time::Instant;
+
 use super::adopt::Found;
-use super::cell::{Cell, Phase};
+use super::cell::{Cell, GRACE, Phase};
 use super::house::House;
 use super::message::CellNews;
 use crate::names::TenantId;
@@ -61,6 +63,16 @@ impl House {
         goes.drain("tenantd moved this tenant; connect again", UNAVAILABLE, within);
         self.others.push(goes);
         self.cells.insert(stays.id.clone(), stays);
+    }
+
+    /// The settings are read: a mux that was draining when it was found has no more than its drain left.
+    pub(super) fn bound_drains(&mut self) {
+        let overdue = Instant::now() + self.settings().drain + GRACE;
+        for cell in self.cells.values_mut().chain(&mut self.others) {
+            if cell.phase == Phase::Draining {
+                cell.overdue = cell.overdue.or(Some(overdue));
+            }
+        }
     }
 
     /// A mux beside the tenant's own: nothing that it says matters any more but its end.

@@ -17,7 +17,8 @@ use super::house::House;
 use super::logs;
 use super::message::{CellNews, Message};
 use crate::names::{ServerName, TenantId};
-use crate::sandbox::running_below;
+use crate::policy::{self, Reason};
+use crate::sandbox::{LAYERS_HELD, running_below};
 use crate::sys;
 use crate::wire::{Holder, ToMux};
 
@@ -50,6 +51,12 @@ impl House {
         let Some(server) = configured.server(server).cloned() else {
             return refuse(cell, "there is no such server in the configuration any more", true);
         };
+        let missing = policy::missing_layers(&server, LAYERS_HELD);
+        if !missing.is_empty() && !self.options.insecure_unenforced {
+            // Its mux was started by a supervisor that was told not to mind.
+            let reason = Reason::NotIsolated { tenant: tenant.clone(), missing };
+            return refuse(cell, &reason.to_string(), true);
+        }
         if !matches!(cell.phase, Phase::Ready) {
             return refuse(cell, "the tenant is being stopped", false);
         }

@@ -68,6 +68,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     };
     let said = house.inherit(search.finish());
     house.take_in(loaded);
+    house.bound_drains();
     said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));
     // Children that ended before their signal could be caught.
     house.bury();

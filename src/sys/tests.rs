@@ -1,3 +1,5 @@
+//! What crosses a socket, a memfd or a fork comes out as it went in.
+
 use super::*;
 
 #[test]
