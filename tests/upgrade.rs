@@ -19,22 +19,26 @@ use support::{
     door_answer, knock, left_after, own, tenantd, working_below,
 };
 
-/// A copy of the program that an upgrade replaces.
-fn install(home: &Home) -> PathBuf {
-    let bin = home.directory("bin");
-    let (new, program) = (bin.join("new"), bin.join("tenantd"));
-    fs::copy(tenantd(), &new).expect("copied");
+/// Puts a program in its place as an upgrade does. Copied by another process: what this one holds open
+/// for writing the children of other tests inherit for a moment, and then it cannot be executed.
+fn place(from: &Path, program: &Path) {
+    let new = program.with_extension("new");
+    let copied = Command::new("cp").args([from, &new]).status().expect("cp runs");
+    assert!(copied.success());
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("chmod");
     own(&new);
-    fs::rename(new, &program).expect("renamed");
+    fs::rename(new, program).expect("renamed");
+}
+
+/// A copy of the program under test.
+fn install(home: &Home) -> PathBuf {
+    let program = home.directory("bin").join("tenantd");
+    place(tenantd(), &program);
     program
 }
 
-fn write_program(path: &Path, bytes: &[u8]) {
-    let new = path.with_extension("new");
-    fs::write(&new, bytes).expect("written");
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).expect("chmod");
-    own(&new);
-    fs::rename(new, path).expect("renamed");
+fn write_program(home: &Home, program: &Path, text: &str) {
+    place(&home.file("text", text), program);
 }
 
 fn restart(home: &Home) -> (Option<i32>, String) {
@@ -184,13 +188,13 @@ fn a_program_that_does_not_work_replaces_nothing() {
     let mut session = home.connect("acme");
     session.open(Era::Modern);
     let before = supervisor_of(&home)["instance"].take();
-    let broken: [(&[u8], &str); 3] = [
-        (b"garbage\n", "format"),
-        (b"#!/bin/sh\necho something else\n", "something else"),
-        (b"#!/bin/sh\nsleep 60\n", "said nothing within 5 s"),
+    let broken = [
+        ("garbage\n", "format"),
+        ("#!/bin/sh\necho something else\n", "something else"),
+        ("#!/bin/sh\nsleep 60\n", "said nothing within 5 s"),
     ];
-    for (bytes, why) in broken {
-        write_program(&program, bytes);
+    for (text, why) in broken {
+        write_program(&home, &program, text);
         let (code, said) = restart(&home);
         assert_eq!(code, Some(69), "{said}");
         assert!(said.contains("does not work") && said.contains(why), "{said}");
@@ -216,7 +220,7 @@ fn a_program_that_cannot_start_leaves_the_sessions_to_the_next_supervisor() {
     let mut session = home.connect("acme");
     session.open(Era::Modern);
     // It says its version, and that is all it can.
-    write_program(&program, b"#!/bin/sh\necho tenantd 9.9.9\n");
+    write_program(&home, &program, "#!/bin/sh\necho tenantd 9.9.9\n");
     let (code, said) = restart(&home);
     assert_eq!(code, Some(69), "{said}");
     echo(&mut session, "alone");
