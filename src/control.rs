@@ -20,6 +20,8 @@ pub struct SupervisorStatus {
     pub pid: i64,
     /// Seconds since it started.
     pub uptime_s: i64,
+    /// Another one after each start, also where the process id is the same.
+    pub instance: String,
     /// The configuration directory.
     pub config: String,
     /// The directory of the tenants' own directories.
@@ -244,6 +246,15 @@ pub struct ReloadReply {
     pub problems: Vec<String>,
 }
 
+/// Reply of `RestartSupervisor`: the program on disk runs, and takes over as soon as this is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct ReplacedReply {
+    /// The version that runs.
+    pub from: String,
+    /// The version that takes over.
+    pub to: String,
+}
+
 /// What a method can refuse with.
 #[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
 #[zlink(interface = "io.tenantd.Supervisor")]
@@ -296,6 +307,8 @@ pub trait Control {
         tenant: &str,
         server: Option<&str>,
     ) -> zlink::Result<Result<(), ControlError>>;
+    /// Replaces the supervisor by the program that is on disk now; sessions and servers go on (admin).
+    async fn restart_supervisor(&mut self) -> zlink::Result<Result<ReplacedReply, ControlError>>;
     /// Stops the supervisor and all that it started (admin).
     async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
 }

@@ -58,6 +58,8 @@ pub struct Registry {
     settings: Option<Arc<Settings>>,
     tenants: BTreeMap<TenantId, Entry>,
     problems: Vec<Problem>,
+    /// The list of files that was read last may lack some.
+    incomplete: bool,
 }
 
 impl Registry {
@@ -70,6 +72,7 @@ impl Registry {
     pub fn apply(&mut self, loaded: Loaded) -> Changes {
         let mut changes = Changes { problems: loaded.problems, ..Changes::default() };
         changes.settings = self.settle(loaded.settings);
+        self.incomplete = !loaded.complete;
         if loaded.complete {
             changes.removed = self.remove_all_but(&loaded.tenants);
         }
@@ -161,6 +164,11 @@ impl Registry {
     /// Whether a tenant has a file, good or not.
     pub fn has(&self, id: &TenantId) -> bool {
         self.tenants.contains_key(id)
+    }
+
+    /// Whether a tenant surely has no file: not where the list of files could not be read whole.
+    pub fn has_surely_not(&self, id: &TenantId) -> bool {
+        !self.has(id) && !self.incomplete
     }
 
     /// What is wrong with a tenant's file as it stands; empty where nothing is.

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -345,45 +346,49 @@ pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_datagram_carries_its_descriptors() {
-        let (near, far) = seqpacket_pair().expect("a pair");
-        let memfd = sealed_memfd("test", b"plan").expect("a memfd");
-        send_datagram(&near, b"hello", &[memfd.as_fd()], SendFlags::empty()).expect("sent");
-        let mut buffer = [0; 16];
-        let mut got = receive_datagram(&far, &mut buffer, RecvFlags::empty()).expect("received");
-        assert_eq!(&buffer[..got.bytes], b"hello");
-        assert!(!got.truncated);
-        let plan = got.descriptors.pop().expect("a descriptor");
-        assert_eq!(read_sealed(plan, 4).expect("sealed"), b"plan");
+/// Becomes another program (execve(2)): same process, `passed` as its descriptors 3, 4 and so on, and of
+/// all others only the standard three. Returns only where that fails, with every descriptor as it was.
+pub fn become_program(
+    program: &CStr,
+    arguments: &[CString],
+    environment: &[CString],
+    passed: &[BorrowedFd<'_>],
+) -> io::Error {
+    const FIRST: RawFd = 3; // SD_LISTEN_FDS_START, sd_listen_fds(3)
+    let last = FIRST + RawFd::try_from(passed.len()).unwrap_or(0);
+    // What stands at those numbers is put aside: the program goes on with it where execve fails.
+    let aside: Vec<_> = (FIRST..last).map(|place| (place, copy_above(place, last))).collect();
+    let copies: Vec<_> = passed.iter().map(|fd| copy_above(fd.as_raw_fd(), last)).collect();
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing now; it sets a flag that all of ours have anyway.
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let placed = aside.iter().zip(copies).try_for_each(|((place, _), copy)| {
+        // SAFETY: the owner of that number finds it again below, or is gone with this program.
+        let placed = unsafe { libc::dup2(copy?.as_raw_fd(), *place) };
+        if placed < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    });
+    let become_it = || Ok(nix::unistd::execve(program, arguments, environment)?);
+    let Err(error) = placed.and_then(|()| become_it());
+    for (place, before) in &aside {
+        match before {
+            // SAFETY: puts back what its owner left there.
+            Ok(before) => unsafe { libc::dup3(before.as_raw_fd(), *place, libc::O_CLOEXEC) },
+            // SAFETY: nothing was there, so that nobody owns the number.
+            Err(_) => unsafe { libc::close(*place) },
+        };
     }
-
-    #[test]
-    fn a_datagram_that_does_not_fit_says_so() {
-        let (near, far) = seqpacket_pair().expect("a pair");
-        send_datagram(&near, b"hello", &[], SendFlags::empty()).expect("sent");
-        let got = receive_datagram(&far, &mut [0; 2], RecvFlags::empty()).expect("received");
-        assert!(got.truncated);
-    }
-
-    #[test]
-    fn a_plan_that_could_still_change_is_refused() {
-        let memfd = rustix::fs::memfd_create("open", rustix::fs::MemfdFlags::ALLOW_SEALING)
-            .expect("a memfd");
-        assert!(read_sealed(memfd, 100).is_err());
-    }
-
-    #[test]
-    fn the_peer_of_a_socket_pair_is_ourselves() {
-        let (near, _far) = seqpacket_pair().expect("a pair");
-        let peer = peer_credentials(&near).expect("credentials");
-        assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
-        assert_eq!(peer.pid, nix::unistd::getpid().as_raw());
-        peer_groups(&near).expect("groups");
-        peer_pidfd(&near).expect("a pidfd or none");
-    }
+    error
 }
+
+/// A copy of a descriptor, close-on-exec, at a number of at least `above`.
+fn copy_above(fd: RawFd, above: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor; it is harmless for any number.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just installed it for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+#[cfg(test)]
+mod tests;

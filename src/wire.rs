@@ -142,7 +142,7 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ToMux {
-    /// The first datagram of a supervisor.
+    /// The first datagram of a supervisor. Of every version: this one shape never changes.
     Adopt {
         /// [`VERSION`].
         wire: u32,
@@ -218,7 +218,8 @@ pub enum ToMux {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromMux {
-    /// The answer to [`ToMux::Adopt`]; [`FromMux::Inventory`] follows.
+    /// The answer to [`ToMux::Adopt`]; [`FromMux::Inventory`] follows. Of every version `say` and
+    /// `wire` are there, whatever else is.
     Hello {
         /// [`VERSION`].
         wire: u32,
@@ -230,6 +231,8 @@ pub enum FromMux {
         start_digest: String,
         /// The last record of its audit log.
         audit_head: Option<String>,
+        /// Whether it is on its way out, and takes no new session.
+        draining: bool,
     },
     /// What a mux has, after its [`FromMux::Hello`], in as many parts as its datagrams need.
     /// Descriptors: the keepers' pidfds, in the order of `children`.

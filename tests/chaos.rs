@@ -164,7 +164,7 @@ fn starting(home: &Home, status: &Value, load: &Load, old: u32) -> Option<Held> 
 
 /// One kill; afterwards everything works again for everybody.
 fn round(home: &Home, number: usize, loads: &[Load], lots: &mut Lots) {
-    let role = ROLES[1 + number % (ROLES.len() - 1)];
+    let role = ROLES[number % ROLES.len()];
     let load = &loads[lots.draw(loads.len())];
     if role != Role::Supervisor {
         load.hits.fetch_add(1, Ordering::SeqCst);

@@ -121,9 +121,12 @@ fn admin_methods_need_an_admin() {
     let home = Home::system();
     home.tenant("mine", &granted("users", &user.name));
     let supervisor = home.start_system();
-    for method in
-        [&["reload", "--system"][..], &["restart", "--system", "mine"], &["stop", "--system"]]
-    {
+    for method in [
+        &["reload", "--system"][..],
+        &["restart", "--system", "mine"],
+        &["stop", "--system"],
+        &["restart", "--system", "--supervisor"],
+    ] {
         let output = home.run(method);
         assert_eq!(output.status.code(), Some(77), "{method:?}");
         assert!(stderr(&output).contains("needs an administrator"), "{}", stderr(&output));

@@ -2,13 +2,13 @@
 
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::args::{Reload, Restart, Stop};
+use super::args::{Reload, Restart, Stop, Which};
 use super::control::Control;
 use super::failure::{CONFIG, DONE, Failure};
 use super::print;
@@ -16,6 +16,10 @@ use crate::control::ReloadReply;
 
 /// How long `stop` waits for the supervisor's end: its own drain and kill take less than half of it.
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a new supervisor may take to answer: it waits up to two seconds for what it takes over.
+const REPLACED_WITHIN: Duration = Duration::from_secs(15);
+/// How often it is asked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// `tenantd reload`: 78 where the configuration has a problem, so that a script sees it.
 pub(super) fn reload(args: &Reload) -> anyhow::Result<u8> {
@@ -46,13 +50,49 @@ fn reloaded(reply: &ReloadReply) -> String {
 
 /// `tenantd restart`
 pub(super) fn restart(args: &Restart) -> anyhow::Result<u8> {
-    let Some(tenant) = &args.target.tenant else {
-        return Err(Failure::usage("restart needs a tenant").into());
+    if args.supervisor {
+        return replace(args.which);
+    }
+    let Some((target, tenant)) = args.target.as_ref().and_then(|t| Some((t, t.tenant.as_ref()?)))
+    else {
+        return Err(Failure::usage("restart needs a tenant, or --supervisor").into());
     };
-    let server = args.target.server.as_ref().map(AsRef::as_ref);
+    let server = target.server.as_ref().map(AsRef::as_ref);
     Control::find(args.which)?.restart(tenant.as_str(), server)?;
     let what = server.map_or("the servers".to_owned(), |name| format!("server {name}"));
     writeln!(std::io::stdout(), "restarting {what} of {tenant}; sessions go on")?;
+    Ok(DONE)
+}
+
+/// `tenantd restart --supervisor`: returns when the new one answers.
+fn replace(which: Which) -> anyhow::Result<u8> {
+    let mut control = Control::find(which)?;
+    let before = control.status()?.supervisor.instance;
+    let reply = control.restart_supervisor()?;
+    // It waits for its connections to end.
+    drop(control);
+    let deadline = Instant::now() + REPLACED_WITHIN;
+    let after = loop {
+        // Who is cut off between the two asks again.
+        let status = Control::find(which).and_then(|mut control| control.status());
+        match status {
+            Ok(status) if status.supervisor.instance != before => break status.supervisor,
+            _ if Instant::now() < deadline => std::thread::sleep(LOOK),
+            Ok(_) => {
+                let message = format!(
+                    "the supervisor was not replaced, version {} goes on (see its log)",
+                    print::word(&reply.from)
+                );
+                return Err(Failure::unavailable(message).into());
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    };
+    let (from, to) = (print::word(&reply.from), print::word(&after.version));
+    writeln!(
+        std::io::stdout(),
+        "the supervisor was replaced: version {from} before, {to} now; sessions go on"
+    )?;
     Ok(DONE)
 }
 

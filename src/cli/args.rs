@@ -58,7 +58,7 @@ pub enum Command {
     Why(Why),
     /// Read the configuration again now
     Reload(Reload),
-    /// Restart the servers of a tenant; sessions go on
+    /// Restart the servers of a tenant, or the supervisor itself; sessions go on
     Restart(Restart),
     /// Stop the supervisor and all that it started
     Stop(Stop),
@@ -168,8 +168,11 @@ pub struct Reload {
 #[derive(Debug, Args)]
 pub struct Restart {
     /// The tenant, and the server where not all of them are meant
-    #[arg(value_name = "TENANT[/SERVER]")]
-    pub target: Target,
+    #[arg(value_name = "TENANT[/SERVER]", required_unless_present = "supervisor")]
+    pub target: Option<Target>,
+    /// Replace the supervisor by the program that is installed now; servers go on as well
+    #[arg(long, conflicts_with = "target")]
+    pub supervisor: bool,
     /// Which supervisor.
     #[command(flatten)]
     pub which: Which,
@@ -344,5 +347,14 @@ mod tests {
         assert!(Cli::try_parse_from(["tenantd", "status", "--user", "--system"]).is_err());
         assert!(Cli::try_parse_from(["tenantd", "connect", "acme/git", "--strict"]).is_ok());
         assert!(Cli::try_parse_from(["tenantd", "connect", "../acme"]).is_err());
+    }
+
+    #[test]
+    fn either_a_tenant_or_the_supervisor_is_restarted() {
+        for good in [["restart", "acme/git"], ["restart", "--supervisor"]] {
+            assert!(Cli::try_parse_from(["tenantd"].into_iter().chain(good)).is_ok(), "{good:?}");
+        }
+        assert!(Cli::try_parse_from(["tenantd", "restart"]).is_err());
+        assert!(Cli::try_parse_from(["tenantd", "restart", "acme", "--supervisor"]).is_err());
     }
 }

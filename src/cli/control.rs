@@ -16,7 +16,9 @@ use super::args::Which;
 use super::failure::{Failure, NO_PERMISSION};
 use super::print;
 use super::rooms;
-use crate::control::{Control as _, ControlError, ListReply, ReloadReply, StatusReply, WhyReply};
+use crate::control::{
+    Control as _, ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, WhyReply,
+};
 use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
 
@@ -24,6 +26,8 @@ use crate::sys;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to a stop may take: it comes when everything has ended, up to 5.4 s later.
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
+/// How long the answer to a replacement may take: five seconds for the version, two for who is at the doors.
+const REPLACES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection to a supervisor.
 pub(super) struct Control {
@@ -102,6 +106,12 @@ impl Control {
     pub(super) fn restart(&mut self, tenant: &str, server: Option<&str>) -> Result<(), Failure> {
         let call = self.connection.restart_server(tenant, server);
         answer(wait(&self.runtime, PATIENCE, call), PATIENCE)
+    }
+
+    /// Tells the supervisor to be replaced by the program on disk.
+    pub(super) fn restart_supervisor(&mut self) -> Result<ReplacedReply, Failure> {
+        let call = self.connection.restart_supervisor();
+        answer(wait(&self.runtime, REPLACES_WITHIN, call), REPLACES_WITHIN)
     }
 
     /// Tells the supervisor to stop.

@@ -239,6 +239,7 @@ mod tests {
         };
         StatusReply {
             supervisor: SupervisorStatus {
+                instance: "1".into(),
                 version: "0.1.0".into(),
                 mode: "user".into(),
                 pid: 1,

@@ -1,8 +1,9 @@
 //! The cell socket: how a supervisor finds this mux, adopts it, and talks to it.
 //!
 //! The first supervisor comes the same way as any later one: it connects, its uid is checked, it says
-//! [`ToMux::Adopt`], it hears [`FromMux::Hello`]. A newer connection takes the place of an older one.
-//! While there is none, sessions go on; after `orphan_timeout` the mux drains and leaves.
+//! [`ToMux::Adopt`], it hears [`FromMux::Hello`]. A newer supervisor takes the place of an older one, whose
+//! last messages are heard first. While there is none, sessions go on; after `orphan_timeout` the mux
+//! drains and leaves.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,6 +26,8 @@ use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
 
 /// Messages that may wait for a supervisor that is busy; beyond it the line is given up.
 const QUEUE: usize = 1024;
+/// How long a connection may take to adopt.
+const ADOPTS_WITHIN: Duration = Duration::from_secs(5);
 
 /// A message with its descriptors.
 type Letter = (Vec<u8>, Vec<Rc<OwnedFd>>);
@@ -62,6 +65,23 @@ impl Link {
         sys::send_datagram(&self.socket, bytes, &descriptors, SendFlags::DONTWAIT)
     }
 
+    fn try_receive(&self, buffer: &mut [u8]) -> Result<(ToMux, Vec<OwnedFd>), PostError> {
+        post::receive(&self.socket, buffer, RecvFlags::DONTWAIT)
+    }
+
+    /// The next message.
+    async fn receive(&self, buffer: &mut [u8]) -> Result<(ToMux, Vec<OwnedFd>), PostError> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match self.try_receive(buffer) {
+                Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                }
+                other => return other,
+            }
+        }
+    }
+
     async fn write_on(self: Rc<Self>) {
         loop {
             self.wake.notified().await;
@@ -82,8 +102,7 @@ impl Link {
 impl Driver {
     /// Accepts supervisors for as long as the mux lives.
     pub(super) async fn serve_cell(self: Rc<Self>, listener: AsyncFd<OwnedFd>) {
-        let orphaned = spawn_local(self.clone().leave_if_orphaned());
-        let mut orphaned = orphaned.abort_handle();
+        self.wait_for_supervisor();
         loop {
             let Ok(mut ready) = listener.readable().await else { return };
             let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
@@ -100,13 +119,15 @@ impl Driver {
                 continue;
             }
             let Ok(socket) = sys::watch(socket) else { continue };
-            orphaned.abort();
-            let driver = self.clone();
-            orphaned = spawn_local(async move {
-                driver.clone().serve_supervisor(socket).await;
-                driver.leave_if_orphaned().await;
-            })
-            .abort_handle();
+            spawn_local(self.clone().serve_supervisor(socket));
+        }
+    }
+
+    /// Starts the clock that ends this mux, unless a supervisor comes.
+    fn wait_for_supervisor(self: &Rc<Self>) {
+        let clock = spawn_local(self.clone().leave_if_orphaned()).abort_handle();
+        if let Some(before) = self.orphaned.replace(Some(clock)) {
+            before.abort();
         }
     }
 
@@ -124,37 +145,39 @@ impl Driver {
         });
     }
 
+    /// Serves one connection. Until it adopts, it takes nobody's place.
     async fn serve_supervisor(self: Rc<Self>, socket: AsyncFd<OwnedFd>) {
         let link = Rc::new(Link { socket, queue: RefCell::default(), wake: Notify::new() });
         let mut tasks = Tasks::default();
         tasks.spawn(link.clone().write_on());
-        let mut adopted = false;
         let mut buffer = vec![0; wire::CELL_DATAGRAM];
+        match tokio::time::timeout(ADOPTS_WITHIN, link.receive(&mut buffer)).await {
+            Ok(Ok((ToMux::Adopt { wire }, _))) if self.adopted(&link, wire) => {}
+            _ => return,
+        }
         loop {
-            let Ok(mut ready) = link.socket.readable().await else { break };
-            match post::receive::<ToMux>(&link.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                Ok((ToMux::Adopt { wire }, _)) => {
-                    adopted = self.adopted(&link, wire);
-                    if !adopted {
-                        break;
-                    }
-                }
-                Ok((message, descriptors)) if adopted => self.obey(message, descriptors),
-                Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready();
-                }
-                Err(PostError::Shape(_)) if adopted => {}
-                _ => break,
+            let heard = link.receive(&mut buffer).await;
+            if !self.is_current(&link) {
+                return;
+            }
+            match heard {
+                Ok((message, descriptors)) => self.obey(message, descriptors),
+                Err(PostError::Shape(_)) => {}
+                Err(_) => break,
             }
         }
-        let current = self.link.borrow().as_ref().is_some_and(|now| Rc::ptr_eq(now, &link));
-        if current {
-            *self.link.borrow_mut() = None;
-        }
+        *self.link.borrow_mut() = None;
+        self.with(Exchange::supervisor_gone);
+        self.wait_for_supervisor();
+    }
+
+    fn is_current(&self, link: &Rc<Link>) -> bool {
+        self.link.borrow().as_ref().is_some_and(|now| Rc::ptr_eq(now, link))
     }
 
     /// Says Hello; a supervisor of another wire version gets a mux that leaves.
     fn adopted(self: &Rc<Self>, link: &Rc<Link>, wire: u32) -> bool {
+        self.hear_out_the_last_one();
         let said = self.introduce(link);
         if wire != wire::VERSION {
             let reason = "tenantd was replaced by another version; connect again".to_owned();
@@ -163,11 +186,27 @@ impl Driver {
         }
         if said {
             *self.link.borrow_mut() = Some(link.clone());
+            if let Some(clock) = self.orphaned.take() {
+                clock.abort();
+            }
             self.log.borrow_mut().ask_again();
-            self.with(Exchange::start_always);
+            self.with(Exchange::supervisor_came);
             self.forget_that_it_asked();
         }
         said
+    }
+
+    /// What a supervisor sent before it died counts: sessions and children that were on their way.
+    fn hear_out_the_last_one(self: &Rc<Self>) {
+        let Some(last) = self.link.borrow().clone() else { return };
+        let mut buffer = vec![0; wire::CELL_DATAGRAM];
+        loop {
+            match last.try_receive(&mut buffer) {
+                Ok((message, descriptors)) => self.obey(message, descriptors),
+                Err(PostError::Shape(_)) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Hello, and what there is.
@@ -181,6 +220,7 @@ impl Driver {
             digest: exchange.plan.digest.clone(),
             start_digest: exchange.plan.start_digest.clone(),
             audit_head: None,
+            draining: exchange.draining.is_some(),
         };
         let mut running = exchange.child_lines(now);
         running.retain(|line| wires.contains_key(&line.child));

@@ -39,6 +39,8 @@ pub(super) struct Driver {
     memory: RefCell<Memory>,
     /// The line to the supervisor, while there is one.
     pub(super) link: RefCell<Option<Rc<Link>>>,
+    /// The clock that ends this mux where no supervisor comes.
+    pub(super) orphaned: RefCell<Option<AbortHandle>>,
     scratch: RefCell<Box<[u8]>>,
     /// Some queue has room again.
     room: Notify,
@@ -65,6 +67,7 @@ impl Driver {
             children: RefCell::default(),
             log: RefCell::new(ServerLog::new(log, now)),
             link: RefCell::default(),
+            orphaned: RefCell::default(),
             scratch: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
             room: Notify::new(),
             alarm: Notify::new(),
@@ -127,9 +130,8 @@ impl Driver {
         server: ServerName,
         holder: Option<crate::wire::Holder>,
     ) {
-        if !self.tell(&FromMux::Start { child, server, holder }) {
-            self.exchange.borrow_mut().unattended(child, Instant::now());
-        }
+        // Where there is no supervisor the next one is asked again.
+        self.tell(&FromMux::Start { child, server, holder });
     }
 
     /// Sends to the supervisor, if there is one.

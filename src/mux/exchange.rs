@@ -55,6 +55,8 @@ pub(super) struct Exchange {
     seed: u64,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
+    /// Since when there is no supervisor.
+    pub(super) alone: Option<Instant>,
     /// The time of the event that is being handled.
     pub(super) now: Instant,
 }
@@ -75,6 +77,7 @@ impl Exchange {
             known,
             seed,
             draining: None,
+            alone: None,
         }
     }
 

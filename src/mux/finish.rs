@@ -126,20 +126,6 @@ impl Exchange {
         }
     }
 
-    /// There was nobody who could have started a child: no fault of the server's.
-    pub(super) fn unattended(&mut self, id: ChildId, now: Instant) {
-        let Some(child) = self.children.remove(&id) else { return };
-        self.timers.clear_all(|timer| *timer == Timer::Start(id));
-        if let Some(slot) = self.slots.get_mut(&child.slot) {
-            slot.child = None;
-            slot.lifecycle.on(Event::Unattended, now);
-        }
-        let why =
-            "no supervisor is there to start the server (systemctl start tenantd, or connect)";
-        let failure = Failure::new(Code::Unavailable, "no-supervisor", why);
-        self.fail_waiting(&child.slot, &failure);
-    }
-
     /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one.
     fn orphan_all(&mut self, child: &mut Child, failure: &Failure) {
         for (_, pending) in child.pending.drain() {

@@ -13,6 +13,7 @@
 //! ```
 
 mod ailing;
+mod alone;
 mod asks;
 mod cell;
 mod child;

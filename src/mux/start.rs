@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
 use super::cross;
 use super::exchange::Exchange;
@@ -60,7 +61,11 @@ impl Exchange {
         {
             return Readiness::Refuse(failure);
         }
+        let abandoned = self.is_abandoned(now);
         let Some(slot) = self.slots.get_mut(key) else { return Readiness::Wait };
+        if abandoned && slot.child.is_none() {
+            return Readiness::Refuse(alone::nobody());
+        }
         match slot.lifecycle.on(Event::Wanted, now) {
             Effect::Ask => {
                 self.ask_for_child(key, now);
@@ -99,18 +104,11 @@ impl Exchange {
     fn ask_for_child(&mut self, key: &SlotKey, now: Instant) {
         let id = self.next_child;
         self.next_child += 1;
-        let timeout = self.server_plan(&key.server).map_or(9000, |server| server.start_timeout_ms);
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.child = Some(id);
         slot.starts += 1;
-        let first = slot.sessions.first().and_then(|session| self.sessions.get(session));
-        let holder = match key.whose {
-            Whose::Tenant => None,
-            Whose::User(_) | Whose::Session(_) => first.map(|session| session.holder.clone()),
-        };
         self.children.insert(id, Child::new(id, key.clone(), now));
-        self.timers.set(now + Duration::from_millis(timeout), Timer::Start(id));
-        self.out.act(Act::Ask { child: id, server: key.server.clone(), holder });
+        self.ask_again(id, now);
     }
 
     /// Starts what `start = "always"` wants running, with or without a session.
@@ -338,9 +336,5 @@ impl Exchange {
         let ours = child.take_id();
         let line = era::request(ours, method, params);
         self.send_own(id, ours, Kind::Plain, &line, now);
-    }
-
-    pub(super) fn start_late(&mut self, id: ChildId, now: Instant) {
-        self.give_up(id, "it did not finish the handshake in time (server.start_timeout)", now);
     }
 }

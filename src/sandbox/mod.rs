@@ -8,7 +8,7 @@ mod keeper;
 mod offspring;
 pub mod stage;
 
-pub use offspring::children;
+pub use offspring::{children, running_below};
 
 use crate::config::tenant::Layer;
 

@@ -30,11 +30,38 @@ fn by_parent(me: u32) -> Vec<Pid> {
         .collect()
 }
 
-/// Field 4 of /proc/PID/stat; the name in field 2 may hold spaces and parentheses.
 fn parent(pid: i32) -> Option<u32> {
+    stat(pid).map(|(_, parent)| parent)
+}
+
+/// Fields 3 and 4 of /proc/PID/stat (proc(5)), state and parent; the name in field 2 may hold spaces and
+/// parentheses.
+fn stat(pid: i32) -> Option<(char, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Every descendant of a process that still runs: zombies are not meant.
+pub fn running_below(ancestor: Pid) -> Vec<Pid> {
+    let everybody = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let everybody: Vec<(i32, char, i32)> = everybody
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid| stat(pid).map(|(state, parent)| (pid, state, parent)))
+        .filter_map(|(pid, state, parent)| Some((pid, state, i32::try_from(parent).ok()?)))
+        .collect();
+    let (mut found, mut next) = (Vec::new(), vec![ancestor.as_raw()]);
+    while let Some(parent) = next.pop() {
+        for (pid, state, _) in everybody.iter().filter(|(_, _, its)| *its == parent) {
+            next.push(*pid);
+            if !matches!(state, 'Z' | 'X') {
+                found.push(Pid::from_raw(*pid));
+            }
+        }
+    }
+    found
 }
 
 #[cfg(test)]

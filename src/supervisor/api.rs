@@ -19,14 +19,14 @@ use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, ListReply, RefusalLine, ReloadReply, ServerStatus, SessionStatus,
-    StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply, TenantStatus,
-    WhyReply,
+    ChildStatus, ControlError, ListReply, RefusalLine, ReloadReply, ReplacedReply, ServerStatus,
+    SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply,
+    TenantStatus, WhyReply,
 };
 use crate::sys;
 
 /// Connections at a time: a person's commands are short.
-const SEATS: Room = Room { each: 16, all: 128 };
+pub(super) const SEATS: Room = Room { each: 16, all: 128 };
 /// How long a handler waits for the loop; a stop waits for a whole drain.
 const TICKET: Duration = Duration::from_secs(60);
 
@@ -36,6 +36,8 @@ pub(super) struct Counter {
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
     pub(super) parting: Parting,
+    /// Its connections.
+    pub(super) seats: Ledger,
 }
 
 impl Counter {
@@ -45,11 +47,11 @@ impl Counter {
         // Connections inherit it; where the kernel cannot, the socket type looks for itself.
         sys::refuse_descriptors(&listener);
         let listener = Guarded::new(listener, u32::MAX, self.parting.clone())?;
-        let (seats, mut spare) = (Ledger::new(SEATS), Spare::new());
+        let mut spare = Spare::new();
         loop {
             let mut ready = listener.get()?.readable().await?;
             match ready.try_io(|listener| Ok(accept(listener.get_ref())?)) {
-                Ok(Ok(connection)) => self.receive(connection, &seats),
+                Ok(Ok(connection)) => self.receive(connection),
                 Ok(Err(error)) if Errno::from_io_error(&error).is_some_and(is_shortage) => {
                     tracing::warn!("no descriptor left: the control door turns a connection away");
                     let accepted =
@@ -65,9 +67,9 @@ impl Counter {
         }
     }
 
-    fn receive(&self, connection: OwnedFd, seats: &Ledger) {
+    fn receive(&self, connection: OwnedFd) {
         let uid = sys::peer_credentials(&connection).map_or(u32::MAX, |peer| peer.uid);
-        let Some(seat) = seats.take(uid) else { return self.turn_away(connection) };
+        let Some(seat) = self.seats.take(uid) else { return self.turn_away(connection) };
         let (house, directory) = (self.house.clone(), self.directory.clone());
         let (nobodies, parting) = (self.nobodies.clone(), self.parting.clone());
         tokio::task::spawn_local(async move {
@@ -175,6 +177,10 @@ impl Service {
         server: Option<String>,
     ) -> Result<(), ControlError> {
         self.ask(|reply| ControlWhat::Restart(tenant, server, reply)).await
+    }
+
+    async fn restart_supervisor(&self) -> Result<ReplacedReply, ControlError> {
+        self.ask(ControlWhat::Replace).await
     }
 
     async fn stop(&self) -> Result<(), ControlError> {

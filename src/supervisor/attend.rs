@@ -48,7 +48,7 @@ impl House {
 
     /// Why a tenant's mux is not to go on.
     fn ends(&self, id: &TenantId) -> Option<String> {
-        if !self.registry.has(id) {
+        if self.registry.has_surely_not(id) {
             return Some("the tenant was removed".to_owned());
         }
         let serves = self.cells.get(id).is_some_and(|cell| !cell.is_held());

@@ -194,7 +194,7 @@ fn leaving() -> Refusal {
 }
 
 /// Waits until `fd` is ready or has failed; `false` after `until`.
-fn ready(fd: &OwnedFd, flags: PollFlags, until: Instant) -> bool {
+pub(super) fn ready(fd: &OwnedFd, flags: PollFlags, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let left = Timespec {

@@ -55,6 +55,26 @@ pub(super) struct Doors {
     pub(super) files: SocketFiles,
 }
 
+/// Copies of both sockets, to be passed on to the next program in this process.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) session: OwnedFd,
+    pub(super) control: OwnedFd,
+}
+
+impl Spare {
+    /// Further copies.
+    pub(super) fn again(&self) -> io::Result<Self> {
+        Ok(Self { session: self.session.try_clone()?, control: self.control.try_clone()? })
+    }
+}
+
+/// The names under which a supervisor passes sockets of its own on to the next one, which then removes
+/// their files at its end.
+const OWN: [&str; 2] = ["session-own", "control-own"];
+/// As `systemd/tenantd.socket` names them.
+const PASSED: [&str; 2] = ["session", "control"];
+
 /// Socket files of our own; their drop removes them. Dropped while the lock is held.
 #[derive(Debug)]
 pub(super) struct SocketFiles(Vec<Bound>);
@@ -64,6 +84,12 @@ pub(super) struct SocketFiles(Vec<Bound>);
 struct Bound {
     path: PathBuf,
     identity: Option<(u64, u64)>,
+}
+
+impl Bound {
+    fn of(path: PathBuf) -> Self {
+        Self { identity: identity(&path), path }
+    }
 }
 
 /// What has become of the socket files.
@@ -104,6 +130,18 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     path.symlink_metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
+impl SocketFiles {
+    /// Those that are there: an earlier supervisor in this process made them.
+    fn of(layout: &Layout) -> Self {
+        Self([layout.session_socket(), layout.control_socket()].map(Bound::of).into())
+    }
+
+    /// The names of both sockets for the next program (sd_listen_fds(3), LISTEN_FDNAMES).
+    pub(super) fn names(&self) -> [&'static str; 2] {
+        if self.0.is_empty() { PASSED } else { OWN }
+    }
+}
+
 impl Drop for SocketFiles {
     fn drop(&mut self) {
         for bound in self.0.iter().filter(|bound| identity(&bound.path) == bound.identity) {
@@ -116,7 +154,7 @@ impl Drop for SocketFiles {
 impl Doors {
     /// Takes or binds them. Before any thread exists.
     pub(super) fn open(layout: &Layout) -> Result<Self, DoorsError> {
-        match passed()? {
+        match passed(layout)? {
             Some(doors) => Ok(doors),
             None => Self::bind(layout),
         }
@@ -126,20 +164,26 @@ impl Doors {
     pub(super) fn bind(layout: &Layout) -> Result<Self, DoorsError> {
         let mode = if layout.mode == Mode::System { 0o666 } else { 0o600 };
         let (session, control) = (layout.session_socket(), layout.control_socket());
-        let bound = |path: PathBuf| Bound { identity: identity(&path), path };
         let session_door = bind(&session, SocketType::SEQPACKET, mode)?;
         // Should the second fail, the first leaves nothing behind.
-        let mut files = SocketFiles(vec![bound(session)]);
+        let mut files = SocketFiles(vec![Bound::of(session)]);
         let control_door = bind(&control, SocketType::STREAM, mode)?;
-        files.0.push(bound(control));
+        files.0.push(Bound::of(control));
         Ok(Self { session: session_door, control: control_door, files })
+    }
+
+    /// Copies of both.
+    pub(super) fn spare(&self) -> io::Result<Spare> {
+        Ok(Spare { session: self.session.try_clone()?, control: self.control.try_clone()? })
     }
 }
 
-fn passed() -> Result<Option<Doors>, DoorsError> {
+fn passed(layout: &Layout) -> Result<Option<Doors>, DoorsError> {
     let (mut session, mut control) = (None, None);
+    let mut own = false;
     for (fd, name) in sd_notify::listen_fds_with_names()? {
         let fd = sys::take_listen_fd(fd)?;
+        own |= OWN.contains(&name.as_str());
         match role(&name, &fd) {
             Some(Role::Session) => session = Some(listens(fd, name, SocketType::SEQPACKET)?),
             Some(Role::Control) => control = Some(listens(fd, name, SocketType::STREAM)?),
@@ -148,7 +192,8 @@ fn passed() -> Result<Option<Doors>, DoorsError> {
     }
     match (session, control) {
         (Some(session), Some(control)) => {
-            Ok(Some(Doors { session, control, files: SocketFiles(Vec::new()) }))
+            let files = if own { SocketFiles::of(layout) } else { SocketFiles(Vec::new()) };
+            Ok(Some(Doors { session, control, files }))
         }
         (None, None) => Ok(None),
         _ => Err(DoorsError::Half),
@@ -164,8 +209,8 @@ enum Role {
 /// both (systemd.socket(5), FileDescriptorName), and there the kind tells.
 fn role(name: &str, fd: &OwnedFd) -> Option<Role> {
     match name {
-        "session" => Some(Role::Session),
-        "control" => Some(Role::Control),
+        "session" | "session-own" => Some(Role::Session),
+        "control" | "control-own" => Some(Role::Control),
         "tenantd" | "tenantd.socket" => match sockopt::socket_type(fd) {
             Ok(SocketType::SEQPACKET) => Some(Role::Session),
             _ => Some(Role::Control),

@@ -1,16 +1,15 @@
-//! What is open to clients: both doors with those who attend them, made anew where their files vanish.
+//! The doorway: both doors as the house needs them. Made anew where their files vanish, closed for a
+//! replacement, closed for good at the end. Owned by the loop.
 //!
 //! A runtime directory goes with a logout or a cleaner of `/tmp`. What runs needs no door, but no client
-//! finds this supervisor any more, and its lock keeps every other from serving. Owned by the loop.
+//! finds this supervisor any more, and its lock keeps every other from serving.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::api::Counter;
-use super::door::Attendant;
-use super::doors::{Doors, Presence, SocketFiles};
+use super::doors::{Doors, Presence};
+use super::entrance::{Entrance, Open};
 use super::house::House;
-use super::listen::Porter;
 use super::parting::Parting;
 use super::{SupervisorError, cannot, ground};
 use crate::paths::Layout;
@@ -21,33 +20,20 @@ const LOOK: Duration = Duration::from_secs(2);
 /// As often as those are looked for that systemd holds.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 
-/// Both doors, or none at the end.
+/// Both doors.
 pub(super) struct Doorway {
-    open: Option<Open>,
+    open: Open,
     every: Duration,
     next: Instant,
     /// What was said last about doors that cannot be made anew: it is said once.
     problem: String,
 }
 
-/// What is open; its drop closes it.
-struct Open {
-    _porter: Porter,
-    counter: tokio::task::JoinHandle<()>,
-    files: SocketFiles,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.counter.abort();
-    }
-}
-
 impl Doorway {
     /// Opens both doors to clients.
     pub(super) fn open(doors: Doors, house: &House) -> io::Result<Self> {
         let every = if doors.files.are_systemds() { NEVER } else { LOOK };
-        let open = Some(Open::new(doors, house)?);
+        let open = Open::doors(doors, entrance(house))?;
         Ok(Self { open, every, next: Instant::now() + every, problem: String::new() })
     }
 
@@ -56,35 +42,56 @@ impl Doorway {
         self.next
     }
 
-    /// Closes the doors of a house that stops; looks for their files. What others have put in their place
-    /// is left alone, and then this supervisor lives no longer than its last session.
+    /// Keeps the doors as the house needs them.
     pub(super) fn look(&mut self, house: &mut House, now: Instant) {
         if house.stopping.is_some() {
-            self.open = None;
+            return self.open.close_for_good();
         }
-        if now < self.next {
-            return;
+        if house.is_quieting() {
+            return self.part(house, now);
         }
-        self.next = now + self.every;
+        if let Err(error) = self.open.open_again() {
+            tracing::error!("the doors cannot be opened again: {error}");
+            return house.stop("its doors are closed", None);
+        }
+        if now >= self.next {
+            self.next = now + self.every;
+            self.look_for_files(house);
+        }
+    }
+
+    /// Lets nobody in any more, and gives way to the next program when everybody has gone.
+    fn part(&mut self, house: &mut House, now: Instant) {
+        self.open.close();
+        if house.may_go(self.open.visitors(), now)
+            && let Some((spare, names)) = self.open.to_pass_on()
+        {
+            house.become_next(spare, names);
+        }
+    }
+
+    /// What others have put in the place of our files is left alone, and then this supervisor lives no
+    /// longer than its last session.
+    fn look_for_files(&mut self, house: &mut House) {
         let layout = house.options.layout.now();
-        match self.open.as_ref().map(|open| open.files.presence(&layout)) {
-            None | Some(Presence::There) => {}
-            Some(Presence::Taken) if house.cells.values().all(|cell| cell.sessions.is_empty()) => {
+        match self.open.presence(&layout) {
+            Presence::There => {}
+            Presence::Taken if house.cells.values().all(|cell| cell.sessions.is_empty()) => {
                 house.stop("others listen in its place", None);
-                self.open = None;
+                self.open.close_for_good();
             }
-            Some(Presence::Taken) => self.say("others listen in the place of this supervisor"),
-            Some(Presence::Gone) => self.renew(house, layout),
+            Presence::Taken => self.say("others listen in the place of this supervisor"),
+            Presence::Gone => self.renew(house, layout),
         }
     }
 
     fn renew(&mut self, house: &mut House, layout: Layout) {
-        match Open::again(house, &layout) {
+        match again(house, &layout) {
             Ok(open) => {
                 let runtime = layout.runtime.display();
                 tracing::warn!("the sockets had vanished: now listening in {runtime}");
                 self.problem.clear();
-                self.open = Some(open);
+                self.open = open;
                 house.options.layout = layout;
             }
             Err(error) => {
@@ -101,32 +108,16 @@ impl Doorway {
     }
 }
 
-impl Open {
-    fn new(doors: Doors, house: &House) -> io::Result<Self> {
-        let parting = Parting::new();
-        let attendant = Attendant {
-            house: house.handle.clone(),
-            directory: house.directory.clone(),
-            nobodies: house.nobodies.clone(),
-            parting: parting.clone(),
-        };
-        let porter = Porter::start(doors.session, attendant)?;
-        let counter = Counter {
-            house: house.handle.clone(),
-            directory: house.directory.clone(),
-            nobodies: house.nobodies.clone(),
-            parting,
-        };
-        let counter = tokio::task::spawn_local(async move {
-            if let Err(error) = counter.run(doors.control).await {
-                tracing::error!("the control door is closed: {error}");
-            }
-        });
-        Ok(Self { _porter: porter, counter, files: doors.files })
+fn entrance(house: &House) -> Entrance {
+    Entrance {
+        house: house.handle.clone(),
+        directory: house.directory.clone(),
+        nobodies: house.nobodies.clone(),
+        parting: Parting::new(),
     }
+}
 
-    fn again(house: &House, layout: &Layout) -> Result<Self, SupervisorError> {
-        ground::prepare_runtime(layout)?;
-        Self::new(Doors::bind(layout)?, house).map_err(cannot("open the session door"))
-    }
+fn again(house: &House, layout: &Layout) -> Result<Open, SupervisorError> {
+    ground::prepare_runtime(layout)?;
+    Open::doors(Doors::bind(layout)?, entrance(house)).map_err(cannot("open the session door"))
 }

@@ -63,7 +63,6 @@ pub(super) fn prepare(layout: &Layout) -> Result<Lock, GroundError> {
     make(&layout.log, 0o700)?;
     prepare_runtime(layout)?;
     let lock = lock(layout)?;
-    clear_cells(layout);
     Ok(lock)
 }
 
@@ -142,24 +141,6 @@ fn holder(file: &mut File) -> Option<i32> {
     text.trim().parse().ok()
 }
 
-/// Removes cell sockets at which nobody listens any more.
-fn clear_cells(layout: &Layout) {
-    for entry in std::fs::read_dir(layout.cells()).into_iter().flatten().flatten() {
-        if is_deserted(&entry.path()) {
-            // What stays is only stepped over.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn is_deserted(path: &Path) -> bool {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let tried = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .and_then(|socket| rustix::net::connect(&socket, &SocketAddrUnix::new(path)?));
-    tried == Err(rustix::io::Errno::CONNREFUSED)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,35 +185,5 @@ mod tests {
         std::os::unix::fs::symlink(dir.path(), &layout.runtime).expect("a link");
         let error = prepare(&layout).expect_err("a link").to_string();
         assert!(error.contains("not a directory of its own"), "{error}");
-    }
-
-    #[test]
-    fn deserted_cell_sockets_are_cleared_and_others_left() {
-        let (_dir, layout) = layout();
-        std::fs::create_dir_all(layout.cells()).expect("made");
-        let old = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&layout.runtime, old).expect("private");
-        let deserted = layout.cells().join("1.sock");
-        drop(std::os::unix::net::UnixListener::bind(&deserted).expect("bound"));
-        let file = layout.cells().join("note");
-        std::fs::write(&file, "").expect("written");
-        // A stream socket of the dead is refused with another error than a deserted packet socket.
-        let (a, b) = (layout.cells().join("2.sock"), layout.cells().join("3.sock"));
-        let packets = |path: &Path| {
-            let socket = rustix::net::socket(
-                rustix::net::AddressFamily::UNIX,
-                rustix::net::SocketType::SEQPACKET,
-                None,
-            )
-            .expect("a socket");
-            let address = rustix::net::SocketAddrUnix::new(path).expect("an address");
-            rustix::net::bind(&socket, &address).expect("bound");
-            rustix::net::listen(&socket, 1).expect("listening");
-            socket
-        };
-        drop(packets(&a));
-        let _alive = packets(&b);
-        prepare(&layout).expect("prepared");
-        assert!(!a.exists() && b.exists());
     }
 }

@@ -4,13 +4,13 @@
 //! system that a tenant can choose.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
-use super::child::{self, Prepared};
 use super::history::History;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
@@ -23,7 +23,7 @@ use crate::names::{ServerName, TenantId};
 use crate::policy::reason::{NO_PERMISSION, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
-use crate::wire::{FromMux, Holder, ToMux};
+use crate::wire::{FromMux, ToMux};
 
 /// What the loop owns.
 pub(super) struct House {
@@ -41,6 +41,10 @@ pub(super) struct House {
     pub(super) handle: Handle,
     pub(super) slips: mpsc::Sender<Returned>,
     pub(super) cells: BTreeMap<TenantId, Cell>,
+    /// Muxes beside those of `cells`, for the same tenants: they were found, and drain.
+    pub(super) others: Vec<Cell>,
+    /// Keepers without a mux, until they have ended.
+    pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
     /// Who waits for a short pause to end; each has a seat of the door.
@@ -50,6 +54,9 @@ pub(super) struct House {
     pub(super) next_ticket: u64,
     pub(super) reloading: super::reload::Reloading,
     pub(super) stopping: Option<super::stop::Stopping>,
+    /// Tells this run of a supervisor from others of the same process.
+    pub(super) instance: String,
+    pub(super) replacing: super::replace::Replacing,
 }
 
 impl House {
@@ -61,6 +68,7 @@ impl House {
             Message::Changed => self.reload(None),
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Named(ids) => self.check_grants(&ids),
+            Message::Tried(tried) => self.tried(tried),
         }
     }
 
@@ -75,6 +83,16 @@ impl House {
             cell.sessions.remove(&slip.session);
             cell.leave_if_idle();
         }
+    }
+
+    /// Every mux, also those that only have to end.
+    pub(super) fn all_cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values().chain(&self.others)
+    }
+
+    /// Kills the muxes that should be gone by now.
+    pub(super) fn kill_overdue(&mut self, now: Instant) {
+        self.cells.values_mut().chain(&mut self.others).for_each(|cell| cell.kill_if_overdue(now));
     }
 
     /// The last good settings.
@@ -94,7 +112,7 @@ impl House {
 
     fn on_cell(&mut self, tenant: &TenantId, number: u64, news: CellNews) {
         if self.cell(tenant, number).is_none() {
-            return;
+            return self.on_other(number, &news);
         }
         match news {
             CellNews::Said(said) => self.on_mux(tenant, *said),
@@ -115,7 +133,8 @@ impl House {
         }
     }
 
-    fn on_mux(&mut self, tenant: &TenantId, said: FromMux) {
+    /// A mux said something.
+    pub(super) fn on_mux(&mut self, tenant: &TenantId, said: FromMux) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match said {
             FromMux::Hello { wire, tenant: its, .. } => self.hello(tenant, wire, &its),
@@ -123,8 +142,9 @@ impl House {
                 self.start_child(tenant, child, &server, holder)
             }
             FromMux::Gone { child, server, reason } => {
-                cell.children.remove(&child);
+                let keeper = cell.children.remove(&child).flatten();
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
+                self.see_off(keeper);
                 tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
             }
             FromMux::Closed { session, reason } => {
@@ -171,6 +191,7 @@ impl House {
         let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
         let waiting = std::mem::take(&mut cell.waiting);
         self.history.all_ended(tenant, cell.number, unix_now());
+        self.see_off(std::mem::take(&mut cell.children).into_values().flatten());
         if expected {
             tracing::info!(%tenant, "the mux has left");
         } else {
@@ -255,79 +276,6 @@ impl House {
         tenant.servers.iter().any(|server| server.start == Start::Always && runs(server))
     }
 
-    fn start_child(
-        &mut self,
-        tenant: &TenantId,
-        child: u64,
-        server: &ServerName,
-        holder: Option<Holder>,
-    ) {
-        let wanted = self.startable(tenant, server);
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let refuse = |cell: &mut Cell, reason: &str, permanent| {
-            let reason = reason.to_owned();
-            cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
-        };
-        let (configured, server) = match wanted {
-            Ok(wanted) => wanted,
-            Err(reason) => return refuse(cell, &reason, true),
-        };
-        if !matches!(cell.phase, Phase::Ready) {
-            return refuse(cell, "the tenant is being stopped", false);
-        }
-        if cell.children.len() >= cell.most_children() || cell.children.contains(&child) {
-            return refuse(cell, "all children that max_children allows are there", false);
-        }
-        cell.children.insert(child);
-        let (number, house) = (cell.number, self.handle.clone());
-        let user = holder.as_ref().map(|holder| holder.user.as_str());
-        self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        // The data directory may be on a file system that hangs: not on the loop.
-        tokio::task::spawn_local(async move {
-            let (tenant, name) = (configured.id.clone(), server.name.clone());
-            let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
-            });
-            let prepared = match work.await {
-                Ok(Ok(prepared)) => Ok(Box::new(prepared)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
-            };
-            let news = CellNews::Prepared { child, server: name, prepared };
-            // Without a loop there is nobody to tell.
-            let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
-        });
-    }
-
-    fn prepared(
-        &mut self,
-        tenant: &TenantId,
-        child: u64,
-        server: &crate::names::ServerName,
-        prepared: Result<Box<Prepared>, String>,
-    ) {
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let started = prepared.and_then(|prepared| {
-            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            child::birth(&self.binary, &prepared, &log).map_err(|error| error.to_string())
-        });
-        match started {
-            Ok(delivered) => {
-                tracing::info!(%tenant, %server, pid = delivered.born.pid, "a server was started");
-                let (pid, program) = (delivered.born.pid, delivered.program.clone());
-                self.history.runs(tenant, (cell.number, child), pid);
-                cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
-            }
-            Err(reason) => {
-                tracing::error!(%tenant, %server, "a server was not started: {reason}");
-                cell.children.remove(&child);
-                self.history.ended(tenant, (cell.number, child), &reason, unix_now());
-                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
-            }
-        }
-    }
-
     fn rotate(&mut self, tenant: &TenantId) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match logs::rotate(&self.options.layout, tenant) {
@@ -341,7 +289,7 @@ impl House {
         let mode = self.options.layout.mode;
         let owner_uid = self.owner.0;
         for cell in self.cells.values_mut() {
-            // No grant is known of a tenant whose file was never good: its sessions are the owner's.
+            // Of a tenant whose file is broken nobody knows the grants: what they gave stays.
             let Some(tenant) = cell.tenant.clone() else { continue };
             let lost = |session: &super::cell::Session| {
                 let principal = &session.principal;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,6 +37,22 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub(super) struct Porter {
     _open: PipeWriter,
+    seats: Ledger,
+    thread: JoinHandle<()>,
+}
+
+/// An accept thread that was told to end.
+#[derive(Debug)]
+pub(super) struct Closed {
+    seats: Ledger,
+    thread: JoinHandle<()>,
+}
+
+impl Closed {
+    /// Whether everybody who was let in has gone.
+    pub(super) fn is_empty(&self) -> bool {
+        self.thread.is_finished() && self.seats.taken() == 0
+    }
 }
 
 impl Porter {
@@ -45,18 +62,24 @@ impl Porter {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let (closed, open) = io::pipe()?;
         let parting = attendant.parting.clone();
+        let seats = Ledger::new(SEATS);
         let hall = Hall {
             listener,
             attendant,
             parting,
-            seats: Ledger::new(SEATS),
+            seats: seats.clone(),
             chairs: Ledger::new(WAITING),
             waiting: VecDeque::new(),
             spare: Spare::new(),
         };
         let thread = std::thread::Builder::new().name("porter".into()).stack_size(DOOR_STACK);
-        thread.spawn(move || hall.run(&closed))?;
-        Ok(Self { _open: open })
+        let thread = thread.spawn(move || hall.run(&closed))?;
+        Ok(Self { _open: open, seats, thread })
+    }
+
+    /// Lets nobody in any more. Who waits is still attended.
+    pub(super) fn close(self) -> Closed {
+        Closed { seats: self.seats, thread: self.thread }
     }
 }
 
@@ -84,10 +107,18 @@ impl Hall {
         loop {
             let pause = (!self.waiting.is_empty()).then_some(LOOK);
             match wait(&self.listener, closed, pause) {
-                Woken::Closed => return,
+                Woken::Closed => return self.seat_the_rest(),
                 Woken::Pause => self.seat_waiting(),
                 Woken::Knock => self.answer_knock(),
             }
+        }
+    }
+
+    /// Who was let in gets an answer.
+    fn seat_the_rest(mut self) {
+        while !self.waiting.is_empty() {
+            std::thread::sleep(LOOK);
+            self.seat_waiting();
         }
     }
 

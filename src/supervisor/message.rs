@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use super::child::Prepared;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
-use crate::control::{ControlError, ListReply, ReloadReply, StatusReply, TenantReply, WhyReply};
+use crate::control::{
+    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
+};
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::wire::{FromMux, Refusal, ToMux};
 
@@ -128,6 +130,7 @@ pub(super) enum ControlWhat {
     Why(String, Reply<WhyReply>),
     Reload(Reply<ReloadReply>),
     Restart(String, Option<String>, Reply<()>),
+    Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
 }
 
@@ -145,6 +148,8 @@ pub(super) enum Message {
     Changed,
     /// The configuration was read.
     Loaded(Box<Loaded>),
+    /// The program on disk said its version, or why it is none.
+    Tried(Result<String, String>),
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
 }

@@ -9,6 +9,7 @@
 //!
 //! The [`house::House`] owns all state and runs on one thread; the rest asks it and waits for tickets.
 
+mod adopt;
 mod api;
 mod attend;
 mod cell;
@@ -16,11 +17,16 @@ mod child;
 mod door;
 mod doors;
 mod doorway;
+mod entrance;
 mod ground;
 mod hand;
+mod heirs;
 mod history;
 mod house;
+mod inventory;
 mod journal;
+mod keepers;
+mod line;
 mod listen;
 mod log;
 mod logs;
@@ -32,6 +38,7 @@ mod parting;
 mod pause;
 mod plan;
 mod reload;
+mod replace;
 mod run;
 mod seats;
 mod shortage;

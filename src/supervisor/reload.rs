@@ -75,6 +75,9 @@ impl House {
         for tenant in &changes.removed {
             tracing::info!(%tenant, "the tenant was removed");
         }
+        for tenant in &changes.added {
+            self.catch_up(tenant);
+        }
         if self.stopping.is_none() {
             self.start_always();
         }
@@ -89,7 +92,7 @@ impl House {
     }
 
     /// Lets every server of a tenant finish and start anew; sessions live on.
-    fn restart_servers(&mut self, tenant: &TenantId) {
+    pub(super) fn restart_servers(&mut self, tenant: &TenantId) {
         if let Some(cell) = self.cells.get_mut(tenant) {
             cell.send(ToMux::Restart { server: None }, Vec::new());
         }

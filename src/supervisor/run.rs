@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::adopt::Search;
 use super::doors::Doors;
 use super::doorway::Doorway;
 use super::history::History;
 use super::house::{House, unix_now};
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
+use super::replace::{Replacing, held_back};
 use super::spawn::Binary;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
@@ -33,6 +35,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let settings = loaded.settings.clone().unwrap_or_else(fallback);
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
+    // Clients queue meanwhile: the doors are there and not yet attended.
+    let search = Search::start(&options.layout);
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
@@ -50,6 +54,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         handle: handle.clone(),
         slips,
         cells: BTreeMap::new(),
+        others: Vec::new(),
+        parted: Vec::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
         patient: Vec::new(),
@@ -58,9 +64,16 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         next_ticket: 0,
         reloading: Reloading::default(),
         stopping: None,
+        instance: instance(),
+        replacing: Replacing::default(),
         options,
     };
+    let said = house.inherit(search.finish());
     house.take_in(loaded);
+    house.bound_drains();
+    said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));
+    // Children that ended before their signal could be caught.
+    house.bury();
     let doorway = Doorway::open(doors, &house).map_err(cannot("open the session door"))?;
     greet(&house);
     turn(&mut house, doorway, signals, inbox, returned).await;
@@ -85,6 +98,12 @@ fn greet(house: &House) {
     notify::ready(&summary(house));
 }
 
+/// The time of the start, which no other run of a supervisor has.
+fn instance() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    format!("{:x}", since.unwrap_or_default().as_nanos())
+}
+
 fn summary(house: &House) -> String {
     let sessions: usize = house.cells.values().map(|cell| cell.sessions.len()).sum();
     format!("{} tenants, {} in use, {sessions} sessions", house.registry.len(), house.cells.len())
@@ -99,12 +118,15 @@ struct Signals {
 
 impl Signals {
     fn catch() -> io::Result<Self> {
-        Ok(Self {
+        let caught = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             child: signal(SignalKind::child())?,
-        })
+        };
+        // The supervisor before us in this process may have held them back for us.
+        held_back().thread_unblock()?;
+        Ok(caught)
     }
 }
 
@@ -120,14 +142,16 @@ struct Rounds {
 impl Rounds {
     fn next(&mut self, house: &House, now: Instant) -> Instant {
         self.retry = house.retry_at(now);
-        let overdue = house.cells.values().filter_map(|cell| cell.overdue).min();
+        let overdue = house.all_cells().filter_map(|cell| cell.overdue).min();
         let beat = self.heartbeat.map(|_| self.beat);
         let busy = !house.cells.is_empty() && house.stopping.is_none();
         let round = busy.then_some(self.round);
         let idle = self.idle_until(house);
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
-        [beat, round, idle, end, overdue, self.retry].into_iter().flatten().fold(far, Instant::min)
+        let replaces = house.replaces_at(now);
+        let all = [beat, round, idle, end, overdue, self.retry, replaces];
+        all.into_iter().flatten().fold(far, Instant::min)
     }
 
     fn idle_until(&self, house: &House) -> Option<Instant> {
@@ -139,7 +163,7 @@ impl Rounds {
             self.beat = now + every;
             notify::alive();
         }
-        house.cells.values_mut().for_each(|cell| cell.kill_if_overdue(now));
+        house.kill_overdue(now);
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
             house.ask_again();

@@ -40,6 +40,11 @@ impl Ledger {
         Self { room, taken: Arc::default() }
     }
 
+    /// How many seats are taken.
+    pub(super) fn taken(&self) -> u32 {
+        lock(&self.taken).all
+    }
+
     /// A seat for `uid`, if there is one.
     pub(super) fn take(&self, uid: u32) -> Option<Seat> {
         let mut taken = lock(&self.taken);

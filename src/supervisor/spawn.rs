@@ -7,10 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags};
@@ -24,6 +27,8 @@ use crate::wire::Birth;
 #[derive(Debug)]
 pub(super) struct Binary {
     program: OwnedFd,
+    /// Where it was; another one may be there by now.
+    path: PathBuf,
     /// What was our child before we started anything, and what we started since.
     known: RefCell<BTreeSet<i32>>,
 }
@@ -40,8 +45,35 @@ impl Binary {
     pub(super) fn open() -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let program = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+        let path = without_mark(std::env::current_exe()?);
         let known = crate::sandbox::children().into_iter().map(nix::unistd::Pid::as_raw).collect();
-        Ok(Self { program, known: RefCell::new(known) })
+        Ok(Self { program, path, known: RefCell::new(known) })
+    }
+
+    /// Where it was at our start, and where an upgrade puts the next one.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks the program that is there now for its version. What it says comes on the pipe.
+    pub(super) fn try_out(&self) -> io::Result<(Born, io::PipeReader)> {
+        let (said, says) = io::pipe()?;
+        let child = Command::new(&self.path)
+            .arg("--version")
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(OwnedFd::from(says)))
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok((self.born(child.id())?, said))
+    }
+
+    /// Takes hold of a child that was just started.
+    fn born(&self, pid: u32) -> io::Result<Born> {
+        let pid = i32::try_from(pid).map_err(io::Error::other)?;
+        self.known.borrow_mut().insert(pid);
+        let known = Pid::from_raw(pid).ok_or_else(|| io::Error::other("pid 0"))?;
+        Ok(Born { pid, pidfd: pidfd_open(known, PidfdFlags::empty())? })
     }
 
     /// Whether this child of ours was started by us: others are orphans of what we started.
@@ -76,16 +108,22 @@ impl Binary {
             .stdout(Stdio::null())
             .stderr(Stdio::from(log.try_clone()?))
             .spawn()?;
-        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        self.known.borrow_mut().insert(pid);
-        let known = Pid::from_raw(pid).ok_or_else(|| io::Error::other("pid 0"))?;
-        let pidfd = pidfd_open(known, PidfdFlags::empty())?;
+        let born = self.born(child.id())?;
         let bytes = serde_json::to_vec(birth)?;
         if let Err(error) = sys::send_datagram(&near, &bytes, descriptors, SendFlags::DONTWAIT) {
-            kill(&pidfd);
+            kill(&born.pidfd);
             return Err(error);
         }
-        Ok(Born { pid, pidfd })
+        Ok(born)
+    }
+}
+
+/// The kernel marks the path of a program whose file was removed or replaced (proc(5), /proc/PID/exe).
+fn without_mark(path: PathBuf) -> PathBuf {
+    let text = path.as_os_str().as_bytes();
+    match text.strip_suffix(b" (deleted)") {
+        Some(before) if !path.exists() => PathBuf::from(OsStr::from_bytes(before)),
+        _ => path,
     }
 }
 

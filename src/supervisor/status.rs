@@ -48,6 +48,11 @@ impl House {
             ControlWhat::Stop(reply) if admin => {
                 self.stop(&format!("{} asked for it", principal.user), Some(reply));
             }
+            ControlWhat::Replace(reply) if admin => {
+                let user = principal.user.clone();
+                self.replace(&user, reply);
+            }
+            ControlWhat::Replace(reply) => answer(reply, Err(admin_only("RestartSupervisor"))),
             ControlWhat::Reload(reply) => answer(reply, Err(admin_only("Reload"))),
             ControlWhat::Restart(_, _, reply) => answer(reply, Err(admin_only("RestartServer"))),
             ControlWhat::Stop(reply) => answer(reply, Err(admin_only("Stop"))),
@@ -155,6 +160,7 @@ impl House {
             mode: layout.mode.as_str().to_owned(),
             pid: i64::from(std::process::id()),
             uptime_s: signed(self.started.elapsed().as_secs()),
+            instance: self.instance.clone(),
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),

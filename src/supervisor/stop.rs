@@ -7,17 +7,22 @@
 //!
 //! As a child subreaper the supervisor is the parent of whatever lost its own, so that killing our own
 //! children until there is none reaches every descendant, and no pid can be another's: we alone reap.
+//! Muxes and keepers that were taken over are not ours: they are ended, and waited for, by their pidfds.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::event::PollFlags;
 
+use super::door::ready;
 use super::house::House;
 use super::message::Reply;
-use super::spawn;
+use super::{keepers, spawn};
 use crate::policy::reason::UNAVAILABLE;
 use crate::sandbox::children;
 
@@ -28,6 +33,8 @@ const LONGEST_DRAIN: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(2500);
 /// How long the last descendants may take to die of SIGKILL.
 const LAST: Duration = Duration::from_millis(900);
+/// How long keepers may take to end by their lifelines.
+const LIFELINES: Duration = Duration::from_millis(300);
 /// How often we look whether they have.
 const LOOK: Duration = Duration::from_millis(2);
 /// How long the answer to who asked for the end may take to be written.
@@ -54,7 +61,7 @@ impl House {
         super::notify::stopping();
         // Each hears that it is stopping.
         let patient = std::mem::take(&mut self.patient);
-        for cell in self.cells.values_mut() {
+        for cell in self.cells.values_mut().chain(&mut self.others) {
             cell.drain("tenantd is stopping", UNAVAILABLE, drain);
         }
         let deadline = Instant::now() + drain + GRACE;
@@ -64,16 +71,26 @@ impl House {
 
     /// Whether the loop may end.
     pub(super) fn is_over(&self) -> bool {
-        self.stopping
-            .as_ref()
-            .is_some_and(|stopping| self.cells.is_empty() || stopping.deadline <= Instant::now())
+        self.stopping.as_ref().is_some_and(|stopping| {
+            self.all_cells().next().is_none() || stopping.deadline <= Instant::now()
+        })
     }
 
     /// Kills what is left, and answers who asked.
     pub(super) async fn finish(&mut self) {
-        self.cells.values().for_each(|cell| spawn::kill(&cell.pidfd));
+        let until = Instant::now() + LAST;
+        let mut held: Vec<_> = self.all_cells().map(|cell| cell.pidfd.clone()).collect();
+        held.iter().for_each(|mux| spawn::kill(mux));
+        let mut keepers = self.take_keepers();
         self.cells.clear();
-        let left = kill_descendants(LAST);
+        self.others.clear();
+        // They end by their lifelines, and end what is theirs; what does not is killed from below.
+        still_there(&mut keepers, Instant::now() + LIFELINES);
+        keepers.iter().for_each(|keeper| keepers::kill_tree(keeper));
+        held.append(&mut keepers);
+        let mut left = kill_descendants(until.saturating_duration_since(Instant::now()));
+        still_there(&mut held, until);
+        left += held.len();
         if left > 0 {
             tracing::error!("{left} processes cannot be killed");
         }
@@ -99,6 +116,11 @@ impl House {
             let _ = kill(child, Signal::SIGKILL);
         }
     }
+}
+
+/// Keeps those of the processes that have not ended by then.
+fn still_there(held: &mut Vec<Arc<OwnedFd>>, until: Instant) {
+    held.retain(|process| !ready(process, PollFlags::IN, until));
 }
 
 /// Buries every child that has ended. Who it was is known by its pidfd.

@@ -188,7 +188,9 @@ impl Home {
 
     /// As [`Home::start`], for tenants whose sandbox layers must hold.
     pub(crate) fn start_enforcing(&self) -> Supervisor<'_> {
-        self.launch(self.command(&["serve", "--user"]))
+        let mut command = self.command(&["serve", "--user"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        self.launch(command)
     }
 
     /// Starts a supervisor in system mode, as who runs the test: root.
@@ -199,6 +201,16 @@ impl Home {
     /// As [`Home::start_system`], through a command that becomes it (`prlimit`, `env`).
     pub(crate) fn start_system_under(&self, wrapper: &[&str]) -> Supervisor<'_> {
         self.launch(self.system_command(wrapper))
+    }
+
+    /// As [`Home::start`], of another program than the one under test: a copy that can be replaced.
+    pub(crate) fn start_program(&self, program: &Path) -> Supervisor<'_> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--user", "--insecure-unenforced"]);
+        command.env("TENANTD_HOME", self.path()).current_dir("/");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        as_test_user(&mut command);
+        self.launch(command)
     }
 
     /// What starts a supervisor in system mode.

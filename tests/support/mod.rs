@@ -7,6 +7,7 @@
 mod door;
 mod home;
 mod light;
+mod load;
 mod packages;
 mod person;
 mod processes;
@@ -22,6 +23,7 @@ use std::process::Command;
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
 pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own, test_user};
 pub(crate) use light::{Ended, Light};
+pub(crate) use load::{Ending, Load, a_while};
 pub(crate) use packages::Packages;
 pub(crate) use person::Person;
 pub(crate) use processes::{Held, descendants, left_after, working_below};

@@ -8,7 +8,7 @@ use crate::support::{Era, Session, tenant_with};
 
 /// Whether a new supervisor adopts the muxes of the one before it. Until it does, an old mux serves its own
 /// sessions to their end, and new ones get a mux of their own.
-const ADOPTS: bool = false;
+const ADOPTS: bool = true;
 
 /// A tenant on the test server, open to all people of the machine.
 pub(crate) fn open_tenant(environment: &str) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Desk, HELLO, META, PAUSE, discovery, plan};
+use super::{Desk, META, PAUSE, discovery, plan};
 use crate::config::tenant::Share;
 use crate::mcp::era::Era;
 use crate::mux::exchange::Exchange;
@@ -263,22 +263,25 @@ fn who_has_waited_as_long_as_a_start_may_take_is_greeted_all_the_same() {
 }
 
 #[test]
-fn without_a_supervisor_a_call_is_answered_and_the_server_is_not_blamed() {
+fn without_a_supervisor_a_start_waits_a_while_and_the_server_is_not_blamed() {
     let mut desk = Desk::new(Share::Tenant);
     let (a, child) = desk.legacy(1, 1000);
+    desk.exchange.supervisor_gone(desk.now);
     desk.exchange.child_ended(child, "it died", false, desk.now);
+    let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    desk.client(a, list);
+    desk.pass(Duration::from_millis(2999));
+    assert!(desk.client_heard(a).is_empty(), "the next one may come");
+    desk.pass(Duration::from_millis(1));
+    assert_eq!(desk.client_heard(a)[0]["error"]["data"]["reason"], "no-supervisor");
     for _ in 0..10 {
-        desk.client(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
-        let asked = desk.acts().into_iter().find_map(|act| match act {
-            Act::Ask { child, .. } => Some(child),
-            _ => None,
-        });
-        desk.exchange.unattended(asked.expect("asked for"), desk.now);
+        desk.client(a, list);
         assert_eq!(desk.client_heard(a)[0]["error"]["data"]["reason"], "no-supervisor");
     }
-    desk.client(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
+    desk.acts();
+    desk.exchange.supervisor_came(desk.now);
+    desk.client(a, list);
     let child = desk.start();
     assert_eq!(methods(&desk.shake(child)), ["notifications/initialized", "tools/list"]);
     assert!(desk.heard(End::Session(a)).is_empty());
-    assert!(HELLO.contains("sampling"));
 }
