@@ -124,6 +124,8 @@ impl Exchange {
             && let Readiness::Refuse(_) = self.want_slot(key, now)
             && let Some(Phase::Paused { until }) =
                 self.slots.get(key).map(|slot| slot.lifecycle.phase())
+            // Else there is no supervisor: the next one starts it.
+            && until > now
         {
             self.timers.set(until, Timer::Retry(key.clone()));
         }
