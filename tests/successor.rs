@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{DEADLINE, Era, Held, Home, documents_tenant, left_after};
+use support::{DEADLINE, Era, Held, Home, documents_tenant, left_after, tenant_with, tenantd};
 
 #[test]
 fn a_mux_that_nobody_adopts_leaves_with_a_reason_and_takes_its_servers_along() {
@@ -35,6 +35,32 @@ fn a_mux_that_nobody_adopts_leaves_with_a_reason_and_takes_its_servers_along() {
     new.open(Era::Modern);
     assert_eq!(new.call("echo", echo("new"))["content"][0]["text"], "new");
     drop(new);
+    second.stop();
+}
+
+#[test]
+fn a_server_that_starts_with_its_tenant_and_dies_while_nobody_can_start_it_comes_back_with_the_next_one()
+ {
+    let home = Home::new();
+    home.tenant("acme", &tenant_with(tenantd(), &["builtin", "documents"], "start = \"always\""));
+    let first = home.start();
+    let mut session = first.connect("acme");
+    session.open(Era::Modern);
+    let status = home.tenant_status("acme", |s| s["servers"][0]["children"][0]["pid"].is_u64());
+    let keeper = status["servers"][0]["children"][0]["pid"].as_u64().expect("a keeper");
+    let keeper = Held::of(u32::try_from(keeper).expect("a pid")).expect("a keeper");
+    first.kill();
+    // So long that no successor is waited for any more.
+    assert!(!keeper.ends_within(Duration::from_millis(3500)));
+    keeper.kill();
+    assert!(keeper.ends_within(DEADLINE));
+    let asked = json!({"name": "echo", "arguments": {"text": "down"}});
+    for _ in 0..3 {
+        assert_eq!(session.request("tools/call", asked.clone())["error"]["code"], 503);
+    }
+    let second = home.start();
+    home.tenant_status("acme", |s| s["servers"][0]["children"][0]["state"] == "running");
+    session.call("echo", json!({"text": "up"}));
     second.stop();
 }
 

@@ -177,6 +177,7 @@ impl Exchange {
         if let Readiness::Ailing(_) = self.want_slot(key, now)
             && let Some(Phase::Paused { until, cause: Cause::CrashLoop }) =
                 self.slots.get(key).map(|slot| slot.lifecycle.phase())
+            && until > now
         {
             self.timers.set(until, Timer::Retry(key.clone()));
         }
