@@ -123,41 +123,6 @@ impl Exchange {
         }
     }
 
-    /// A changed plan. Sessions live on, but for those whose server is gone or shared otherwise now.
-    pub(super) fn configure(&mut self, plan: MuxPlan, now: Instant) {
-        self.now = now;
-        let old = std::mem::replace(&mut self.plan, plan);
-        let mut stranded = Vec::new();
-        for session in self.sessions.values_mut() {
-            session.configure(&self.plan);
-            let server = self.plan.servers.iter().find(|s| s.name == session.slot.server);
-            if !server.is_some_and(|server| session.still_shares(server.share)) {
-                stranded.push(session.id);
-            }
-        }
-        for session in stranded {
-            let reason = "the tenant's servers were changed; connect again".to_owned();
-            self.close_session(session, Farewell { reason, code: 69 });
-        }
-        self.hold_back(&old, now);
-        self.try_again(None, now);
-        self.start_always(now);
-    }
-
-    /// Ends the servers that may not run any more, and tells their sessions.
-    fn hold_back(&mut self, old: &MuxPlan, now: Instant) {
-        let was_held = |name: &ServerName| {
-            old.servers.iter().any(|server| server.name == *name && server.held.is_some())
-        };
-        let held = self.plan.servers.iter().filter(|server| server.held.is_some());
-        let new: Vec<_> = held.map(|s| s.name.clone()).filter(|name| !was_held(name)).collect();
-        for server in new {
-            self.restart(Some(&server), now);
-            let keys: Vec<_> = self.slots.keys().filter(|k| k.server == server).cloned().collect();
-            keys.iter().for_each(|key| self.tell_of_onset(key));
-        }
-    }
-
     /// A child wrote a line to stderr.
     pub(super) fn heard_stderr(&mut self, child: ChildId, line: &[u8]) {
         let slot = self.children.get(&child).map(|child| child.slot.clone());

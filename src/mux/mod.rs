@@ -19,6 +19,7 @@ mod cell;
 mod child;
 mod children;
 mod client;
+mod configure;
 mod cross;
 mod dress;
 mod driver;

@@ -125,14 +125,9 @@ impl Session {
         plan: &MuxPlan,
         now: Instant,
     ) -> Self {
-        let whose = match share {
-            Share::Tenant => Whose::Tenant,
-            Share::User => Whose::User(holder.uid),
-            Share::Session => Whose::Session(id),
-        };
         Self {
             id,
-            slot: SlotKey { server, whose },
+            slot: SlotKey { server, whose: whose(id, &holder, share) },
             child: None,
             opened: now,
             era: None,
@@ -161,6 +156,11 @@ impl Session {
     /// Takes a changed plan in: what each request says of its tenant.
     pub(super) fn configure(&mut self, plan: &MuxPlan) {
         self.context = context(self.id, &self.holder, plan);
+    }
+
+    /// Binds it to the child that `share` gives it.
+    pub(super) fn bind(&mut self, share: Share) {
+        self.slot.whose = whose(self.id, &self.holder, share);
     }
 
     /// Whether this session would use the same child under a changed `share`.
@@ -253,6 +253,14 @@ impl Session {
         ];
         self.capabilities =
             each.into_iter().filter_map(|(key, value)| value.map(|_| key)).collect();
+    }
+}
+
+fn whose(id: SessionId, holder: &Holder, share: Share) -> Whose {
+    match share {
+        Share::Tenant => Whose::Tenant,
+        Share::User => Whose::User(holder.uid),
+        Share::Session => Whose::Session(id),
     }
 }
 

@@ -149,6 +149,24 @@ fn a_held_server_is_stopped_told_and_started_when_it_is_let_go() {
 }
 
 #[test]
+fn a_session_that_only_waited_gets_whatever_server_there_is_then() {
+    let mut desk = Desk::new(Share::Tenant);
+    let mut changed = plan(Share::Tenant);
+    changed.servers[0].held = Some(held());
+    desk.exchange.configure(changed, desk.now);
+    let a = desk.open(1, 1000);
+    desk.initialize(a);
+    desk.client_heard(a);
+    desk.exchange.configure(plan(Share::Session), desk.now);
+    let child = desk.start();
+    desk.shake(child);
+    assert_eq!(methods(&desk.client_heard(a)), ["notifications/tools/list_changed"]);
+    assert_eq!(desk.exchange.slots.len(), 1, "the slot of before is gone");
+    desk.exchange.configure(plan(Share::Tenant), desk.now);
+    assert!(!desk.exchange.sessions.contains_key(&a), "it had a server of its own");
+}
+
+#[test]
 fn a_modern_session_of_a_held_server_discovers_lists_and_listens() {
     let mut desk = Desk::new(Share::Tenant);
     let mut changed = plan(Share::Tenant);
