@@ -67,10 +67,14 @@ fn a_killed_mux_ends_its_own_sessions_and_servers_and_no_others() {
     servers.push(grandchild(&mut acme));
     servers.push(keeper);
     acme.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
-    mux(&home, "acme").kill();
+    let mux = mux(&home, "acme");
+    let killed = Instant::now();
+    mux.kill();
+    assert_eq!(acme.wait().code(), Some(69));
+    // 100 ms is the promise; a loaded machine gets some grace.
+    assert!(killed.elapsed() < Duration::from_millis(500), "{:?}", killed.elapsed());
     let left = left_after(servers, ORPHANED);
     assert!(left.is_empty(), "{left:?}");
-    assert_eq!(acme.wait().code(), Some(69));
     assert!(acme.stderr().contains("connect again"), "{}", acme.stderr());
     globex.call("release", json!({"key": "k", "text": "unmoved"}));
     assert_eq!(said(&globex.answer(&hold)["result"]), "unmoved");

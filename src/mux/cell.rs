@@ -24,8 +24,6 @@ use crate::post::{self, PostError};
 use crate::sys;
 use crate::wire::{self, Farewell, FromMux, MuxPlan, ToMux};
 
-/// Messages that may wait for a supervisor that is busy; beyond it the line is given up.
-const QUEUE: usize = 1024;
 /// How long a connection may take to adopt.
 const ADOPTS_WITHIN: Duration = Duration::from_secs(5);
 
@@ -52,9 +50,8 @@ impl Link {
                 Err(_) => return false,
             }
         }
-        if queue.len() >= QUEUE {
-            return false;
-        }
+        // Not bounded here: each is the end of something that this supervisor gave, which it counts until
+        // it hears of that end, or the answer to a question of its own. None may be lost.
         queue.push_back(letter);
         self.wake.notify_one();
         true

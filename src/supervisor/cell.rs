@@ -114,6 +114,8 @@ pub(super) struct Cell {
     pub(super) children: BTreeMap<u64, Option<Arc<OwnedFd>>>,
     tickets: BTreeMap<u64, Asking>,
     outbox: mpsc::Sender<Parcel>,
+    /// What its two tasks hold.
+    pub(super) wire: Arc<Line>,
     tasks: [JoinHandle<()>; 2],
     _files: CellFiles,
 }
@@ -178,7 +180,7 @@ impl Cell {
         let line = Line::new(&connection, &pidfd, id.clone(), number, house)?;
         let tasks = [
             tokio::task::spawn_local(line::hear(line.clone(), greeted)),
-            tokio::task::spawn_local(line::deliver(line, parcels)),
+            tokio::task::spawn_local(line::deliver(line.clone(), parcels)),
         ];
         Ok(Self {
             number,
@@ -200,6 +202,7 @@ impl Cell {
             children: BTreeMap::new(),
             tickets: BTreeMap::new(),
             outbox,
+            wire: line,
             tasks,
             _files: files,
         })

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
@@ -23,7 +24,7 @@ use crate::wire::{CELL_DATAGRAM, FromMux, ToMux};
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// How long a mux may leave a message lying.
 const DRAINS_WITHIN: Duration = Duration::from_secs(5);
-/// Messages that a mux may send at once before it has to wait.
+/// Messages that nobody asked it for which a mux may send at once before it has to wait.
 const BURST: u32 = 256;
 /// How long [`BURST`] messages take at least: a mux that shouts waits for itself.
 const BURST_TAKES: Duration = Duration::from_millis(250);
@@ -111,15 +112,33 @@ pub(super) fn connect(path: &Path) -> Result<OwnedFd, rustix::io::Errno> {
 }
 
 /// What the two tasks of a cell hold.
+#[derive(Debug)]
 pub(super) struct Line {
     line: AsyncFd<OwnedFd>,
     pidfd: AsyncFd<OwnedFd>,
     tenant: TenantId,
     cell: u64,
     house: Handle,
+    /// What it may say without being slowed: answers to what it was given.
+    due: AtomicU32,
 }
 
+/// Answers that are remembered as due; a mux that saves them up can shout so much at once.
+const DUE_MAX: u32 = 4096;
+
 impl Line {
+    /// It was given something that it will answer, now or when that ends.
+    pub(super) fn is_due(&self, answers: u32) {
+        let more = |due: u32| Some(due.saturating_add(answers).min(DUE_MAX));
+        let _ = self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Whether what it says was due.
+    fn was_due(&self) -> bool {
+        let less = |due: u32| due.checked_sub(1);
+        self.due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
     /// Of the connection and the mux's pidfd.
     pub(super) fn new(
         line: &OwnedFd,
@@ -130,7 +149,7 @@ impl Line {
     ) -> io::Result<Arc<Self>> {
         let line = sys::watch(line.try_clone()?)?;
         let pidfd = sys::watch(pidfd.try_clone()?)?;
-        Ok(Arc::new(Self { line, pidfd, tenant, cell, house }))
+        Ok(Arc::new(Self { line, pidfd, tenant, cell, house, due: AtomicU32::new(0) }))
     }
 
     async fn news(&self, news: CellNews) {
@@ -185,6 +204,9 @@ pub(super) async fn hear(wire: Arc<Line>, mut greeted: bool) {
                 Ok(message) => {
                     greeted = true;
                     wire.news(CellNews::Said(Box::new(message))).await;
+                    if wire.was_due() {
+                        continue;
+                    }
                 }
                 Err(error) => {
                     talking = false;
@@ -210,7 +232,11 @@ pub(super) async fn deliver(wire: Arc<Line>, mut parcels: mpsc::Receiver<Parcel>
     while let Some(parcel) = parcels.recv().await {
         let sent = tokio::time::timeout(DRAINS_WITHIN, wire.deliver(&parcel)).await;
         let broken = match sent {
-            Ok(Ok(())) => continue,
+            // One now, and one when that ends.
+            Ok(Ok(())) => {
+                wire.is_due(2);
+                continue;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it left a message lying for 5 seconds".to_owned(),
         };

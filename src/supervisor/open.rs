@@ -174,6 +174,8 @@ impl House {
         cell.sessions.insert(session, Session { principal, server, permissions });
         cell.on_the_way.insert(session);
         cell.may_leave = false;
+        // Its end will be told.
+        cell.wire.is_due(1);
         let user = &holder.user;
         let waits = waits.map(tracing::field::display);
         tracing::info!(%tenant, server = %terms.server, %session, uid = holder.uid, %user, waits, "a session opens");

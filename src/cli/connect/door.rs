@@ -249,7 +249,10 @@ fn is_nobody(error: &io::Error) -> bool {
 }
 
 /// A directory of sockets is believed only if nobody else could have put them there.
-fn trust(runtime: &Path) -> Result<(), Refusal> {
+///
+/// # Errors
+/// A [`Refusal`] that says what is wrong with it; nothing is wrong with one that is not there.
+pub(in crate::cli) fn trust(runtime: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::MetadataExt;
     let uid = nix::unistd::getuid().as_raw();
     if uid == Nobodies::here(None).overflow {
