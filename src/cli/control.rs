@@ -20,7 +20,7 @@ use super::rooms;
 use crate::control::{
     Control as _, ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, WhyReply,
 };
-use crate::paths::{Layout, Mode};
+use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
 
 /// How long the supervisor may take for one answer. It answers from memory: what takes longer hangs.
@@ -146,12 +146,24 @@ pub(super) fn modes(which: Which) -> Vec<Mode> {
 
 /// In user mode the directory below /tmp can be made by anyone first: look before connecting.
 fn trust_directory(layout: &Layout) -> Result<(), Absence> {
-    if layout.mode == Mode::System {
+    let ours = nix::unistd::getuid().as_raw();
+    if layout.mode == Mode::User {
+        door::tell_apart(ours).map_err(|refusal| Absence::Because(refusal.into()))?;
+    }
+    if layout.mode == Mode::System || is_private(&layout.runtime, ours) {
         return Ok(());
     }
-    // As `connect` does: also where every directory looks like ours (an unmapped user namespace).
-    door::trust(&layout.runtime).map_err(|refusal| Absence::Because(refusal.into()))?;
-    if layout.runtime.exists() { Ok(()) } else { Err(Absence::Nobody) }
+    if !layout.runtime.exists() {
+        return Err(Absence::Nobody);
+    }
+    Err(Absence::Because(Failure::new(
+        NO_PERMISSION,
+        format!(
+            "not trusting the sockets in {}: it is not a private directory of yours (chmod 0700 it \
+             if it is yours, else remove it or set TENANTD_RUNTIME)",
+            layout.runtime.display()
+        ),
+    )))
 }
 
 async fn connect(socket: &Path) -> Result<UnixStream, Absence> {

@@ -248,21 +248,27 @@ fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// A directory of sockets is believed only if nobody else could have put them there.
+/// Whether this uid's files can be told from others'.
 ///
 /// # Errors
-/// A [`Refusal`] that says what is wrong with it; nothing is wrong with one that is not there.
-pub(in crate::cli) fn trust(runtime: &Path) -> Result<(), Refusal> {
+/// A [`Refusal`] for the kernel's overflow uid: everything of anybody looks as if it were its own
+/// (user_namespaces(7), "Unmapped user and group IDs").
+pub(in crate::cli) fn tell_apart(uid: u32) -> Result<(), Refusal> {
+    if uid != Nobodies::here(None).overflow {
+        return Ok(());
+    }
+    let message = format!(
+        "uid {uid} is the kernel's overflow uid: here nobody's files can be told apart (map your \
+         uid into this container, or connect from outside)"
+    );
+    Err(Refusal { code: 77, reason: "overflow-uid".into(), ..unavailable(message) })
+}
+
+/// A directory of sockets is believed only if nobody else could have put them there.
+fn trust(runtime: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::MetadataExt;
     let uid = nix::unistd::getuid().as_raw();
-    if uid == Nobodies::here(None).overflow {
-        // Then everything of anybody looks as if it were ours.
-        let message = format!(
-            "uid {uid} is the kernel's overflow uid: here nobody's files can be told apart (map your \
-             uid into this container, or connect from outside)"
-        );
-        return Err(Refusal { code: 77, reason: "overflow-uid".into(), ..unavailable(message) });
-    }
+    tell_apart(uid)?;
     let Ok(meta) = runtime.symlink_metadata() else { return Ok(()) };
     let ours = meta.uid() == uid || meta.uid() == 0;
     let (what, cure) = match (meta.is_dir(), ours) {
