@@ -6,10 +6,6 @@ use crate::journal::text;
 use crate::machine::{Machine, PUPPET};
 use crate::support::{Era, Session, tenant_with};
 
-/// Whether a new supervisor adopts the muxes of the one before it. Until it does, an old mux serves its own
-/// sessions to their end, and new ones get a mux of their own.
-const ADOPTS: bool = true;
-
 /// A tenant on the test server, open to all people of the machine.
 pub(crate) fn open_tenant(environment: &str) -> String {
     let server = format!("env = {{ {environment} }}");
@@ -111,10 +107,8 @@ fn is_replaced(machine: &Machine, signal: &str, result: &str) {
     assert_echoes(&mut new, "new");
     release(&mut other, &mut old, &held, "at last");
     let now = pids(machine, "--role=mux");
-    assert!(now.contains(&muxes[0]), "{muxes:?} {now:?}");
-    if ADOPTS {
-        assert_eq!(now, muxes);
-    }
+    // The new supervisor took over what the old one left, for its new sessions as well.
+    assert_eq!(now, muxes);
     for session in [old, other, new] {
         assert_eq!(session.close().code(), Some(0));
     }
