@@ -146,6 +146,15 @@ fn disturb(home: &Home, supervisor: u32, over: &AtomicBool) {
     }
 }
 
+/// Ends the disturbance, also where a client panics: the scope waits for it.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs so many sessions, a few at a time.
 fn churn(home: &Home, sessions: u64, seed: u64) -> u64 {
     let door = home.path().join("run/session.sock");
@@ -209,6 +218,7 @@ fn after_thousands_of_sessions_everything_is_as_it_was() {
     let over = AtomicBool::new(false);
     let (before, after) = std::thread::scope(|scope| {
         scope.spawn(|| disturb(&home, pid, &over));
+        let _over = Over(&over);
         churn(&home, (sessions / 5).min(1000), 1);
         let before = (settled(&pids, &[]), files_below(home.path()));
         let calls = churn(&home, sessions, 2);
