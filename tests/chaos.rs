@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{
-    DEADLINE, Era, Held, Home, Session, descendants, left_after, puppet_tenant, working_below,
+    DEADLINE, Era, Held, Home, Lots, Session, amount, descendants, left_after, puppet_tenant,
+    working_below,
 };
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -35,10 +36,6 @@ enum Role {
 
 const ROLES: [Role; 6] =
     [Role::Supervisor, Role::Mux, Role::Keeper, Role::Server, Role::Shim, Role::Start];
-
-fn amount(variable: &str, bounded: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(bounded)
-}
 
 /// A tenant's two clients and what they may see.
 struct Load {
@@ -105,17 +102,6 @@ fn end(session: &mut Session) -> String {
     let said = session.stderr();
     assert!(killed || said.contains("tenantd:"), "an end without a reason: {status:?} {said}");
     format!("the end: {status:?} {said}")
-}
-
-/// Small numbers that look random and are the same in every run (SplitMix64).
-struct Lots(u64);
-
-impl Lots {
-    fn draw(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)) as usize % below
-    }
 }
 
 fn pid(value: &Value) -> Option<u32> {

@@ -15,27 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use support::{DEADLINE, Held, Home, Light, as_owner, descendants, puppet_tenant};
+use support::{DEADLINE, Held, Home, Light, Lots, amount, as_owner, descendants, puppet_tenant};
 
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// Clients at once: below the eight seats that one user has at the door.
 const CLIENTS: u64 = 6;
-
-/// How often something is done, from the environment or as much as fits into a check.
-fn amount(variable: &str, bounded: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(bounded)
-}
-
-/// Small numbers that look random and are the same in every run (SplitMix64).
-struct Lots(u64);
-
-impl Lots {
-    fn draw(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (mixed ^ (mixed >> 27)) % below
-    }
-}
 
 /// What one process holds.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +59,7 @@ fn walk(root: &Path) -> Vec<std::path::PathBuf> {
 
 /// One client's life: returns how many calls it made.
 fn live(door: &Path, lots: &mut Lots) -> u64 {
-    let tenant = TENANTS[lots.draw(3) as usize];
+    let tenant = TENANTS[lots.draw(3)];
     let mut session = match Light::open(door, tenant) {
         Ok(session) => session,
         Err(refusal) => panic!("{tenant} was refused: {refusal}"),
@@ -87,7 +71,7 @@ fn live(door: &Path, lots: &mut Lots) -> u64 {
     if !session.initialize() {
         return 0; // its mux was told to end just then
     }
-    let calls = 1 + lots.draw(8);
+    let calls = 1 + lots.draw(8) as u64;
     for id in 1..=calls {
         let text = format!("{tenant}-{id}");
         session.ask(id, "tools/call", json!({"name": "echo", "arguments": {"text": text}}));
@@ -135,10 +119,10 @@ fn disturb(home: &Home, supervisor: u32, over: &AtomicBool) {
         let servers: Vec<Held> =
             descendants(supervisor).into_iter().filter(|it| it.name == "puppet").collect();
         if !servers.is_empty() && lots.draw(30) == 0 {
-            servers[lots.draw(servers.len() as u64) as usize].kill();
+            servers[lots.draw(servers.len())].kill();
         }
         if lots.draw(4) == 0 {
-            let tenant = TENANTS[lots.draw(3) as usize];
+            let tenant = TENANTS[lots.draw(3)];
             let quota = format!("[quota]\nsessions = {}\n", 100 + lots.draw(50));
             let value = format!("v{}", lots.draw(2));
             home.tenant(tenant, &format!("{}{quota}", puppet_tenant(&[("CHANGED", &value)], "")));
