@@ -142,7 +142,7 @@ impl Exchange {
         self.slots.get(key).is_some_and(|slot| slot.sessions.iter().any(waits))
     }
 
-    /// What a session that has seen a placard may ask of it later: true if this was it.
+    /// What a session that has seen a placard may ask of it later: true if this was it. For no other session.
     pub(super) fn answer_placard(
         &mut self,
         id: SessionId,
@@ -153,7 +153,7 @@ impl Exchange {
         let placard = session.placard;
         let status = request.method == "tools/call" && is_status_call(request);
         let list = request.method == "tools/list" || placard::lists(request.method);
-        if placard == Placard::None || !(status || list) {
+        if !(status || list) {
             return false;
         }
         let ailment = match self.want(id, now) {

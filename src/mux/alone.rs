@@ -92,11 +92,7 @@ impl Exchange {
             slot.lifecycle.on(Event::Unattended, now);
         }
         self.fail_waiting(&key, &nobody());
-        if !self.is_always(&key)
-            && self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty())
-        {
-            self.slots.remove(&key);
-        }
+        self.forget_if_unused(&key);
     }
 }
 

@@ -49,6 +49,14 @@ impl Request<'_> {
     }
 }
 
+/// Reads a kept line of a client's again, where it is a request.
+pub(super) fn reread(line: &[u8], with: impl FnOnce(&Request<'_>)) {
+    let Ok(envelope) = Envelope::read(line) else { return };
+    let Ok(Message::Request { id, method }) = envelope.message() else { return };
+    let Ok((params, meta)) = look_inside(envelope.params) else { return };
+    with(&Request { line, envelope: &envelope, id, method: &method, params, meta });
+}
+
 /// The parameters and the `_meta` that routing depends on.
 pub(super) fn look_inside(params: Option<&RawValue>) -> Result<(Params<'_>, Meta<'_>), Malformed> {
     let params: Params<'_> = params.map(members).transpose()?.unwrap_or_default();

@@ -120,9 +120,14 @@ impl Exchange {
             self.fail_strict(&key, &failure);
         }
         self.retry(&key, now);
-        let unused = self.slots.get(&key).is_some_and(|slot| slot.sessions.is_empty());
-        if unused && !self.is_always(&key) {
-            self.slots.remove(&key);
+        self.forget_if_unused(&key);
+    }
+
+    /// Lets go of a slot whose child is gone and that nobody uses.
+    pub(super) fn forget_if_unused(&mut self, key: &SlotKey) {
+        let unused = self.slots.get(key).is_some_and(|slot| slot.sessions.is_empty());
+        if unused && !self.is_always(key) {
+            self.slots.remove(key);
         }
     }
 

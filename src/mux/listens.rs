@@ -6,11 +6,11 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::child::Kind;
-use super::client::{Request, look_inside};
+use super::client::{Request, reread};
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::session::Raw;
-use crate::mcp::envelope::{Envelope, Message, members};
+use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era;
 use crate::names::SessionId;
 
@@ -108,17 +108,10 @@ impl Exchange {
             let lost = held.filter(|listen| !session.in_flight.contains_key(&listen.raw_id));
             let lines: Vec<_> = lost.map(|listen| listen.line.clone()).collect();
             for line in lines {
-                self.renew(id, child, &line);
+                reread(&line, |request| {
+                    self.forward(id, child, request, Kind::Listen, "", self.now);
+                });
             }
         }
-    }
-
-    fn renew(&mut self, session: SessionId, child: ChildId, line: &[u8]) {
-        let Ok(envelope) = Envelope::read(line) else { return };
-        let Ok(Message::Request { id, method }) = envelope.message() else { return };
-        let Ok((params, meta)) = look_inside(envelope.params) else { return };
-        let method = &*method;
-        let request = Request { line, envelope: &envelope, id, method, params, meta };
-        self.forward(session, child, &request, Kind::Listen, "", self.now);
     }
 }

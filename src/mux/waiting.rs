@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Request, look_inside};
+use super::client::{Request, reread};
 use super::exchange::Exchange;
 use super::session::SlotKey;
 use super::start::Readiness;
 use super::timers::Timer;
 use crate::lifecycle::{Cause, Phase};
-use crate::mcp::envelope::{Envelope, Message};
+use crate::mcp::envelope::Envelope;
 use crate::mcp::era::{self, Era};
 use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
@@ -133,12 +133,7 @@ impl Exchange {
     /// Answers whatever of a session waits for its server, which does not come.
     fn answer_waiting(&mut self, id: SessionId, ailment: &Ailment) {
         self.each_waiting_of(id, |exchange, session, line| {
-            let Ok(envelope) = Envelope::read(line) else { return };
-            let Ok(Message::Request { id, method }) = envelope.message() else { return };
-            let Ok((params, meta)) = look_inside(envelope.params) else { return };
-            let method = &*method;
-            let request = Request { line, envelope: &envelope, id, method, params, meta };
-            exchange.answer_ailing(session, &request, ailment);
+            reread(line, |request| exchange.answer_ailing(session, request, ailment));
         });
     }
 

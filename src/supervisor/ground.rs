@@ -73,6 +73,15 @@ pub(super) fn prepare_runtime(layout: &Layout) -> Result<(), GroundError> {
     make(&layout.cells(), 0o700)
 }
 
+/// How a file in a private directory, which is made where there is none, is opened for appending; a link
+/// in its place is refused.
+pub(super) fn appending(directory: &Path) -> io::Result<std::fs::OpenOptions> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut options = File::options();
+    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    Ok(options)
+}
+
 /// Makes a directory, with its parents, of exactly this mode. One that is there stays as it is.
 fn make(path: &Path, mode: u32) -> Result<(), GroundError> {
     let failed = |source| GroundError::Directory { path: path.to_owned(), source };

@@ -4,9 +4,9 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use super::ground::appending;
 use crate::names::TenantId;
 use crate::paths::Layout;
 
@@ -15,11 +15,7 @@ const KEPT: u32 = 3;
 
 /// The log of a tenant's servers, for appending.
 pub(super) fn open(layout: &Layout, tenant: &TenantId) -> io::Result<File> {
-    let directory = layout.tenant_log(tenant);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let mut options = File::options();
-    options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    options.open(current(layout, tenant))
+    appending(&layout.tenant_log(tenant))?.open(current(layout, tenant))
 }
 
 /// Moves the log aside, the oldest out of the way, and opens a new one.

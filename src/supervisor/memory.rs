@@ -6,8 +6,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
+use super::ground::appending;
 use crate::names::TenantId;
 use crate::paths::Layout;
 
@@ -17,10 +17,7 @@ const SIZE: u64 = 1024 * 1024;
 /// The memory of a tenant's muxes, for reading and appending.
 pub(super) fn open(layout: &Layout, tenant: &TenantId) -> io::Result<File> {
     let directory = layout.tenant_state(tenant);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let mut options = File::options();
-    options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let file = options.open(directory.join("handshakes.jsonl"))?;
+    let file = appending(&directory)?.read(true).open(directory.join("handshakes.jsonl"))?;
     if file.metadata()?.len() > SIZE {
         file.set_len(0)?;
     }

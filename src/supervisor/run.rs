@@ -40,18 +40,17 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
-    let nobodies = Arc::new(Mutex::new(Nobodies::here(None)));
     let uid = nix::unistd::geteuid().as_raw();
     let mut house = House {
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
         registry: Registry::new(),
         fallback: fallback(),
-        directory: directory.clone(),
-        nobodies: nobodies.clone(),
+        directory,
+        nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
         binary: Binary::open().map_err(cannot("open this program"))?,
         watch: Watch::start(&options.layout, handle.clone()),
-        handle: handle.clone(),
+        handle,
         slips,
         cells: BTreeMap::new(),
         others: Vec::new(),
