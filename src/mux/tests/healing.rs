@@ -240,7 +240,7 @@ fn a_known_server_greets_its_client_while_it_starts() {
     let handshake = serde_json::value::RawValue::from_string(handshake.to_owned()).expect("JSON");
     learn(&mut known, "program".to_owned(), Era::Legacy, &handshake);
     let mut desk = Desk::new(Share::Tenant);
-    desk.exchange = Exchange::new(plan(Share::Tenant), known, 7, desk.now);
+    desk.exchange = Exchange::new(plan(Share::Tenant), known, [7; 32], desk.now);
     let a = desk.open(1, 1000);
     desk.initialize(a);
     assert!(desk.client_heard(a).is_empty());

@@ -65,7 +65,7 @@ impl Desk {
     pub(super) fn new(share: Share) -> Self {
         let now = Instant::now();
         Self {
-            exchange: Exchange::new(plan(share), Default::default(), 7, now),
+            exchange: Exchange::new(plan(share), Default::default(), [7; 32], now),
             now,
             asked: Vec::new(),
             acts: Vec::new(),
