@@ -399,7 +399,7 @@ proptest! {
         let each: Vec<_> =
             keys.iter().zip(&answers).map(|(key, answer)| format!("{}:{answer}", json!(key))).collect();
         let state = state.map_or(String::new(), |state| format!(r#","requestState":{state}"#));
-        let wanted = format!(r#""inputResponses":{{{}}}{state}}}"#, each.join(","));
+        let wanted = format!(r#""params":{{"inputResponses":{{{}}}{state},"_meta":"#, each.join(","));
         prop_assert!(again.contains(&wanted), "{}\nlacks\n{}", again, wanted);
     }
 }
