@@ -9,6 +9,7 @@ use super::session::{Ask, Asker, Session, SlotKey};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Effect, Event};
+use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::Farewell;
@@ -66,16 +67,18 @@ impl Exchange {
         for uri in &session.subscriptions {
             self.release(child, uri);
         }
+        if session.has_own_child() {
+            self.drop_all_held(child, "the client is gone");
+        }
         self.end_streams(child, session);
         self.end_feed(child, session);
     }
 
     /// Nobody of this session holds a subscription any more: the last one ends it at the server.
     pub(super) fn release(&mut self, child: ChildId, uri: &str) {
-        let held = self.attached(child).iter().any(|other| {
-            self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
-        });
-        if !held {
+        let legacy = |child: &Child| child.shake == Shake::Done && child.era == Some(Era::Legacy);
+        let subscribed = self.children.get(&child).is_some_and(legacy);
+        if subscribed && !self.is_held(child, None, uri) {
             let params = serde_json::json!({"uri": uri});
             self.own_request(child, "resources/unsubscribe", &params, self.now);
         }
@@ -98,7 +101,7 @@ impl Exchange {
         let Some(mut child) = self.children.remove(&id) else { return };
         self.timers.clear_all(|timer| {
             matches!(timer, Timer::Requests(c) | Timer::Probe(c) | Timer::Start(c)
-                | Timer::Stop(c) | Timer::Health(c) if *c == id)
+                | Timer::Stop(c) | Timer::Health(c) | Timer::Held(c, _) if *c == id)
         });
         self.out.forget(End::Child(id));
         let server = child.slot.server.clone();
@@ -225,6 +228,8 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.stopping = true;
         let key = child.slot.clone();
+        // Their retries would find another child.
+        self.drop_all_held(id, "the server is being restarted");
         if let Some(slot) = self.slots.get_mut(&key) {
             let effect = slot.lifecycle.on(Event::Stop, now);
             debug_assert!(matches!(effect, Effect::End | Effect::None));
@@ -259,6 +264,11 @@ impl Exchange {
         let child = self.slots.get(key).filter(|slot| slot.sessions.is_empty()).map(|s| s.child);
         match child {
             Some(Some(child)) => {
+                // Somebody may come back for what waits there.
+                let until = self.children.get(&child).and_then(|child| child.held.until());
+                if let Some(until) = until.filter(|until| *until > now) {
+                    return self.timers.set(until, Timer::Idle(key.clone()));
+                }
                 self.hold_slot(child, now);
                 self.end_child(child);
             }
@@ -281,6 +291,10 @@ impl Exchange {
         for slot in slots {
             self.fail_waiting(&slot, &failure);
         }
+        let children: Vec<_> = self.children.keys().copied().collect();
+        for child in children {
+            self.drop_all_held(child, "tenantd is stopping");
+        }
         self.finish_if_drained();
     }
 
@@ -297,6 +311,7 @@ impl Exchange {
         self.timers.clear_all(|timer| *timer == Timer::Drain);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            self.finish_streams(session);
             self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }

@@ -51,12 +51,12 @@ impl Exchange {
     fn client_cancels(&mut self, session: SessionId, line: &[u8], envelope: &Envelope<'_>) {
         let Ok((params, _)) = look_inside(envelope.params) else { return };
         let Some(request) = params.request_id else { return };
-        if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
-            return self.cancel_waiting(session, request);
-        }
         let raw = request.get().as_bytes();
         self.end_stream(session, raw);
         self.forget_listen(session, raw);
+        if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
+            return self.cancel_waiting(session, request);
+        }
         if self.cancel_round(session, raw) {
             return self.close_if_done(session);
         }

@@ -1,5 +1,6 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
+mod downward;
 mod healing;
 mod health;
 mod interleavings;
