@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::abilities::needed;
 use super::child::{Kind, Owner, TaskOwner};
 use super::client::Special;
-use super::cross::held::Question;
+use super::cross::waiting_calls::Question;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};

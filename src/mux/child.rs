@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
-use super::cross::held::HeldCalls;
+use super::cross::waiting_calls::HeldCalls;
 use super::health::Health;
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};

@@ -13,26 +13,24 @@
 //! A held call belongs to a user, not to a connection: the retry may come on another one. Whatever is
 //! wrong with a retry, it hears the same, and what is held is not disturbed by it.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::downward::{complete, wanted_level};
 use super::seal::{Claim, digest};
+use super::waiting_calls::{HeldCall, Kept, Question};
 use crate::mcp::envelope::{Envelope, text};
 use crate::mcp::era;
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::method::Method;
 use crate::mcp::splice::{Splice, raw_members};
 use crate::mux::abilities::{Abilities, needed};
-use crate::mux::exchange::{Exchange, LONGEST_LINE};
+use crate::mux::exchange::Exchange;
 use crate::mux::flight::{LONGEST_REQUEST, Resumed};
 use crate::mux::outbox::{ChildId, End};
 use crate::mux::request::Request;
 use crate::mux::server::Answer;
-use crate::mux::session::Raw;
 use crate::mux::timers::Timer;
 use crate::names::SessionId;
 
@@ -42,120 +40,6 @@ const HELD_FOR: Duration = LONGEST_REQUEST;
 const OF_ONE_USER: usize = 64;
 /// Calls that wait at one child at once.
 const OF_ONE_CHILD: usize = 256;
-/// Questions that one call may have open.
-const QUESTIONS: usize = 16;
-/// What is kept for the calls that wait at one child, bytes: questions and answers.
-const BYTES: usize = 4 * LONGEST_LINE;
-
-/// The calls that wait at one child.
-#[derive(Debug, Default)]
-pub(in crate::mux) struct HeldCalls {
-    calls: BTreeMap<u64, HeldCall>,
-    next: u64,
-}
-
-/// A call that waits for its retry.
-#[derive(Debug)]
-struct HeldCall {
-    uid: u32,
-    /// The session that it was last asked on.
-    home: SessionId,
-    /// Its id at the server.
-    id: u64,
-    /// What its client can be asked for.
-    able: Abilities,
-    round: u64,
-    expires: Instant,
-    questions: Vec<Question>,
-    next_key: u64,
-    /// What the server has answered meanwhile.
-    answer: Option<Kept>,
-}
-
-/// What a server asks for a call.
-#[derive(Debug)]
-pub(in crate::mux) struct Question {
-    key: String,
-    raw_id: Raw,
-    method: Box<str>,
-    params: Option<Box<str>>,
-}
-
-/// An answer that waits.
-#[derive(Debug)]
-enum Kept {
-    Line(Box<[u8]>),
-    Failure(Failure),
-}
-
-impl Question {
-    /// A server's request.
-    pub(in crate::mux) fn new(raw_id: &[u8], method: &str, params: Option<&RawValue>) -> Self {
-        let params = params.map(|params| params.get().into());
-        Self { key: String::new(), raw_id: raw_id.into(), method: method.into(), params }
-    }
-
-    fn bytes(&self) -> usize {
-        self.raw_id.len() + self.method.len() + self.params.as_deref().map_or(0, str::len)
-    }
-
-    fn write(&self, out: &mut String) {
-        out.push_str(&format!(r#""{}":{{"method":{}"#, self.key, Value::from(&*self.method)));
-        if let Some(params) = &self.params {
-            out.push_str(r#","params":"#);
-            out.push_str(params);
-        }
-        out.push('}');
-    }
-}
-
-impl HeldCall {
-    fn bytes(&self) -> usize {
-        let kept = match &self.answer {
-            Some(Kept::Line(line)) => line.len(),
-            Some(Kept::Failure(_)) | None => 0,
-        };
-        kept + self.questions.iter().map(Question::bytes).sum::<usize>()
-    }
-
-    fn add(&mut self, mut question: Question) {
-        question.key = self.next_key.to_string();
-        self.next_key += 1;
-        self.questions.push(question);
-    }
-}
-
-impl HeldCalls {
-    /// When the last of them will have waited long enough.
-    pub(in crate::mux) fn until(&self) -> Option<Instant> {
-        self.calls.values().map(|call| call.expires).max()
-    }
-
-    /// The session that a call was last asked on, which may be over.
-    pub(in crate::mux) fn home(&self, held: u64) -> Option<SessionId> {
-        self.calls.get(&held).map(|call| call.home)
-    }
-
-    /// Whether the server still works on a call that was last asked on this session.
-    pub(in crate::mux) fn has_any_of(&self, session: SessionId) -> bool {
-        self.open().any(|(_, call)| call.home == session)
-    }
-
-    /// The calls whose clients can be asked for that: their number, and whose they are.
-    pub(in crate::mux) fn able(&self, method: &str) -> Vec<(u64, SessionId)> {
-        let able = |call: &HeldCall| needed(method).is_some_and(|needs| call.able.has(needs));
-        self.open().filter(|(_, call)| able(call)).map(|(held, call)| (*held, call.home)).collect()
-    }
-
-    /// Those that the server has not answered.
-    fn open(&self) -> impl Iterator<Item = (&u64, &HeldCall)> {
-        self.calls.iter().filter(|(_, call)| call.answer.is_none())
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        bytes + self.calls.values().map(HeldCall::bytes).sum::<usize>() <= BYTES
-    }
-}
 
 impl Exchange {
     /// A server asks the client of a call in flight for something: the client gets that as its result, and
@@ -181,22 +65,9 @@ impl Exchange {
             return self.refuse_question(child, &question, unanswered());
         }
         let able = at.pending.get(&id).map(|pending| pending.able).unwrap_or_default();
-        let held = at.held.next;
-        at.held.next += 1;
         let expires = self.now + HELD_FOR;
-        let mut call = HeldCall {
-            uid,
-            home: session,
-            id,
-            able,
-            round: 0,
-            expires,
-            questions: Vec::new(),
-            next_key: 1,
-            answer: None,
-        };
-        call.add(question);
-        at.held.calls.insert(held, call);
+        let call = HeldCall::new((uid, session), (id, able), question, expires);
+        let held = at.held.insert(call);
         self.timers.set(expires, Timer::Held(child, held));
         if let Some(raw_id) = self.hold(child, id, held) {
             self.ask_for_input(child, held, session, &raw_id);
@@ -208,9 +79,10 @@ impl Exchange {
     pub(in crate::mux) fn queue_question(&mut self, child: ChildId, held: u64, question: Question) {
         let Some(at) = self.children.get_mut(&child) else { return };
         let room = at.held.has_room(question.bytes());
-        match at.held.calls.get_mut(&held) {
-            Some(call) if room && call.questions.len() < QUESTIONS => call.add(question),
-            _ => self.refuse_question(child, &question, unanswered()),
+        let call = at.held.calls.get_mut(&held).filter(|call| room && call.has_room());
+        match call {
+            Some(call) => call.add(question),
+            None => self.refuse_question(child, &question, unanswered()),
         }
     }
 

@@ -19,3 +19,4 @@ pub(super) mod rounds;
 pub(super) mod seal;
 pub(super) mod streams;
 pub(super) mod upward;
+pub(super) mod waiting_calls;

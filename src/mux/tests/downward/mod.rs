@@ -1,6 +1,7 @@
 //! Modern clients on a legacy server: what each end of the exchange sees.
 
 mod asked;
+mod ends;
 mod logs;
 mod requests;
 mod streams;
