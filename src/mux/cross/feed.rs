@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   none --tend--> asked --acknowledged--> heard --tend, others wanted--> heard + asked --acknowledged--> heard
-//!     ^              | refused, late, ended   | ended
+//!     ^              | late, refused, ended   | ended
 //!     +-- a pause ---+------------------------+
 //! ```
 
@@ -37,7 +37,8 @@ pub(in crate::mux) struct Feed {
     open: Vec<Open>,
     /// Requests of the client's that wait for an acknowledgement.
     pub(super) wishes: Vec<Wish>,
-    refusal: Option<Refusal>,
+    /// The server has no such method, and is not asked again.
+    refused: bool,
     pause: Duration,
     /// Nothing is asked for before, unless a client waits for it.
     rest: Option<Instant>,
@@ -51,15 +52,6 @@ struct Open {
     uris: BTreeSet<String>,
     acknowledged: bool,
     since: Instant,
-}
-
-/// A server that wants no listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// It has no such method (measured: servers of the Python SDK).
-    Method,
-    /// It did not want one without news.
-    This,
 }
 
 /// What is to be done about a feed.
@@ -82,7 +74,7 @@ pub(super) enum Step {
 pub(super) enum Cause {
     /// It was ended, or not acknowledged in time.
     Ended,
-    /// It was refused.
+    /// It was refused, perhaps for now: servers of the Python SDK refuse more than 1024 at once.
     Refused,
     /// There is no such method.
     NoMethod,
@@ -149,9 +141,8 @@ impl Feed {
             Some(heard) if heard.uris == wanted => Step::None,
             Some(_) if nothing => Step::Close(self.ids().collect()),
             None if nothing => Step::None,
-            _ if self.refusal == Some(Refusal::Method) => Step::Refuse,
+            _ if self.refused => Step::Refuse,
             _ if !self.wishes.is_empty() => Step::Listen(wanted),
-            _ if self.refusal.is_some() => Step::None,
             _ => match self.rest {
                 Some(rest) if rest > now => Step::Rest(rest),
                 _ => Step::Listen(wanted),
@@ -195,7 +186,6 @@ impl Feed {
         }
         let old = self.ids().filter(|other| *other != id).collect();
         self.open.retain(|open| open.id == id);
-        self.refusal = None;
         Some((old, settled.into_iter().map(|(holds, wish)| (wish, holds)).collect()))
     }
 
@@ -211,12 +201,7 @@ impl Feed {
             pause => (2 * pause).min(LAST_PAUSE),
         };
         self.rest = Some(now + self.pause);
-        match cause {
-            Cause::NoMethod => self.refusal = Some(Refusal::Method),
-            // What it does not want may be what was new in it.
-            Cause::Refused if unmet.is_empty() => self.refusal = Some(Refusal::This),
-            Cause::Refused | Cause::Ended => {}
-        }
+        self.refused |= cause == Cause::NoMethod;
         Some(Ended { unmet, rest: now + self.pause })
     }
 
