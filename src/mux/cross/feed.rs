@@ -167,26 +167,25 @@ impl Feed {
         self.open.iter().find(late).map(|open| open.id)
     }
 
-    /// The server has acknowledged a listen for these resources: gives the listens whose place it takes,
-    /// and the wishes that it settles, each with whether it holds. `None` where that is no news.
+    /// The server has acknowledged a listen for these resources; `None` where that is no news.
     pub(super) fn acknowledged(
         &mut self,
         id: u64,
         honoured: &BTreeSet<String>,
         now: Instant,
-    ) -> Option<(Vec<u64>, Vec<(Wish, bool)>)> {
+    ) -> Option<Settled> {
         let new = self.open.iter_mut().find(|open| open.id == id && !open.acknowledged)?;
         new.acknowledged = true;
         new.since = now;
         let settled = self.wishes.extract_if(.., |wish| new.uris.contains(&wish.uri));
-        let settled: Vec<_> = settled.map(|wish| (honoured.contains(&wish.uri), wish)).collect();
+        let (met, unmet): (Vec<_>, Vec<_>) = settled.partition(|wish| honoured.contains(&wish.uri));
         // A resource that it does not honour need not be asked for again, nor taken back.
-        for (_, wish) in settled.iter().filter(|(holds, _)| !holds) {
+        for wish in &unmet {
             new.uris.remove(&wish.uri);
         }
         let old = self.ids().filter(|other| *other != id).collect();
         self.open.retain(|open| open.id == id);
-        Some((old, settled.into_iter().map(|(holds, wish)| (wish, holds)).collect()))
+        Some(Settled { old, met, unmet })
     }
 
     /// A listen is over: gives the wishes that were made with it, and when there may be another one.
@@ -209,6 +208,16 @@ impl Feed {
     pub(super) fn lose(&mut self) -> Vec<Wish> {
         std::mem::take(self).wishes
     }
+}
+
+/// What an acknowledgement settles.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The listens whose place it takes.
+    pub(super) old: Vec<u64>,
+    /// The wishes that it grants, and those that it does not.
+    pub(super) met: Vec<Wish>,
+    pub(super) unmet: Vec<Wish>,
 }
 
 /// A listen that is over.

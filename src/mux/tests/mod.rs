@@ -3,6 +3,7 @@
 mod feeds;
 mod healing;
 mod health;
+mod inputs;
 mod interleavings;
 mod lives;
 mod rounds;
