@@ -1,6 +1,7 @@
 //! Whatever happens between a server that wants input and the clients that give it, in whatever order.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -133,11 +134,12 @@ impl Stage {
                     self.sessions[who],
                     &ask(json!(id), "tools/call", json!({"name": mark})),
                 );
-                if self.owed.contains_key(&(who, id)) {
-                    let heard = self.desk.client_heard(self.sessions[who]);
-                    assert_eq!(heard[0]["error"]["code"], 409, "{heard:?}");
-                } else {
-                    self.owed.insert((who, id), mark);
+                match self.owed.entry((who, id)) {
+                    Entry::Vacant(free) => drop(free.insert(mark)),
+                    Entry::Occupied(_) => {
+                        let heard = self.desk.client_heard(self.sessions[who]);
+                        assert_eq!(heard[0]["error"]["code"], 409, "{heard:?}");
+                    }
                 }
             }
             Step::Server { nth, wants } if !self.at_server.is_empty() => {
