@@ -169,16 +169,7 @@ impl Exchange {
         if session.rounds.open.len() >= OPEN || session.rounds.bytes() + round.bytes() > KEPT {
             return Err(too_many());
         }
-        for question in &required.questions {
-            let asker = Asker::Round { request: raw_id.clone(), key: question.key.as_str().into() };
-            let Some(ask) = session.ask(Ask { child, asker }) else {
-                round.inputs.iter().for_each(|input| drop(session.asks.remove(&input.ask)));
-                return Err(too_many());
-            };
-            round.inputs.push(Input { key: question.key.as_str().into(), ask, answer: None });
-        }
-        let lines = required.questions.iter().zip(&round.inputs);
-        let lines: Vec<_> = lines.map(|(question, input)| question.line(input.ask)).collect();
+        let lines = put(session, child, raw_id, &mut round, &required.questions)?;
         session.rounds.open.insert(raw_id.clone(), round);
         if !std::mem::replace(&mut session.rounds.armed, true) {
             self.timers.set(until, Timer::Rounds(id));
@@ -294,6 +285,28 @@ impl Exchange {
             self.end_round(id, &raw_id, Some(failure));
         }
     }
+}
+
+/// Notes each question with an id of ours; gives the requests that the client gets.
+fn put(
+    session: &mut Session,
+    child: ChildId,
+    raw_id: &Raw,
+    round: &mut Round,
+    questions: &[Question<'_>],
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut lines = Vec::new();
+    for question in questions {
+        let key = question.key.as_str();
+        let asker = Asker::Round { request: raw_id.clone(), key: key.into() };
+        let Some(ask) = session.ask(Ask { child, asker }) else {
+            round.inputs.iter().for_each(|input| drop(session.asks.remove(&input.ask)));
+            return Err(too_many());
+        };
+        round.inputs.push(Input { key: key.into(), ask, answer: None });
+        lines.push(question.line(ask));
+    }
+    Ok(lines)
 }
 
 /// Whether a client can be asked all of that; what it lacks, in the specification's words.

@@ -160,12 +160,7 @@ impl Stage {
                 let line = json!({"jsonrpc": "2.0", "id": id, said: {"code": 1, "message": "no", "mark": mark}});
                 self.desk.client(self.sessions[who], &line.to_string());
             }
-            Step::Cancel { who, id } => {
-                let params = json!({"requestId": id});
-                let line = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
-                self.desk.client(self.sessions[who], &line.to_string());
-                self.owed.remove(&(who, id));
-            }
+            Step::Cancel { who, id } => self.cancel(who, id),
             Step::Death => {
                 if let Some(child) = self.child.take() {
                     self.at_server.clear();
@@ -176,6 +171,13 @@ impl Stage {
             }
             Step::Server { .. } | Step::Client { .. } => {}
         }
+    }
+
+    fn cancel(&mut self, who: usize, id: u8) {
+        let params = json!({"requestId": id});
+        let line = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params});
+        self.desk.client(self.sessions[who], &line.to_string());
+        self.owed.remove(&(who, id));
     }
 
     /// Hears everybody out: each line is for who hears it, and none is owed to nobody.
