@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::asked::{HOUR, ends_well, held, is_unknown, question, retry};
+use super::asked::{HOUR, ends_well, held, is_unknown, question, retry, state};
 use super::*;
 use crate::config::tenant::Share;
 use crate::wire::Farewell;
@@ -25,6 +25,31 @@ fn a_call_whose_retry_never_comes_is_cleared_away() {
     desk.is_silent(a);
     desk.client(a, &retry("2", &state, r#"{"1":{}}"#));
     is_unknown(&mut desk, a);
+}
+
+#[test]
+fn each_round_has_its_own_hour() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child, upstream, first) = held(&mut desk, 1, 1000);
+    let answer_pings = |desk: &mut Desk| {
+        for line in desk.server_heard(child) {
+            assert_ne!(line["method"], "notifications/cancelled");
+            if line["method"] == "ping" {
+                desk.answers(child, &line["id"].to_string(), "{}");
+            }
+        }
+    };
+    for _ in 0..40 {
+        desk.pass(Duration::from_secs(60));
+        answer_pings(&mut desk);
+    }
+    desk.client(a, &retry("2", &first, "{}"));
+    let second = state(&desk.only(a));
+    for _ in 0..40 {
+        desk.pass(Duration::from_secs(60));
+        answer_pings(&mut desk);
+    }
+    ends_well(&mut desk, a, child, &upstream, &second);
 }
 
 #[test]

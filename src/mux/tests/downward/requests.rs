@@ -131,6 +131,15 @@ fn each_message_is_served_by_its_own_era_in_any_order() {
     assert_eq!(desk.line(End::Session(a)), r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     desk.server(child, changed);
     assert_eq!(desk.line(End::Session(a)), changed);
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:y"}}"#;
+    desk.client(a, subscribe);
+    let id = desk.passed(child);
+    desk.answers(child, &id, "{}");
+    let updated =
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:y"}}"#;
+    desk.server(child, updated);
+    assert_eq!(desk.heard(End::Session(a))[1], updated);
     // It changes its mind.
     let line = format!(
         r#"{{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{{"_meta":{{{META}}}}}}}"#
@@ -140,6 +149,7 @@ fn each_message_is_served_by_its_own_era_in_any_order() {
     desk.answers(child, &id, r#"{"tools":[]}"#);
     assert_eq!(desk.only(a)["result"]["resultType"], "complete");
     desk.server(child, changed);
+    desk.server(child, updated);
     desk.is_silent(a);
     // And falls back without a word.
     desk.client(a, r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#);
