@@ -371,3 +371,29 @@ fn a_modern_client_that_asks_nothing_is_told_nothing() {
     desk.server(child, odd);
     assert_eq!(desk.line(End::Session(a)), odd);
 }
+
+#[test]
+fn the_oldest_call_that_can_be_asked_is_the_one_that_is() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.client(a, &request("\"unable\"", "tools/call", r#""name":"t""#, "{}", ""));
+    for number in 0..20 {
+        desk.client(a, &call(&number.to_string()));
+    }
+    for number in 0..20 {
+        desk.server(child, &question(&number.to_string(), "roots/list"));
+        assert_eq!(desk.only(a)["id"], number);
+    }
+}
+
+#[test]
+fn a_call_that_waits_can_be_asked_for_what_its_last_retry_said() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child, _, first) = held(&mut desk, 1, 1000);
+    desk.heard(End::Child(child));
+    let less = retry("2", &first, "{}").replace(ALL, r#"{"elicitation":{}}"#);
+    desk.client(a, &less);
+    assert_eq!(desk.only(a)["result"]["resultType"], "input_required");
+    desk.server(child, &question("8", "sampling/createMessage"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "no-client");
+}

@@ -170,3 +170,21 @@ fn an_idle_server_is_kept_as_long_as_somebody_may_come_back() {
     desk.pass(Duration::from_secs(600));
     assert!(stops(&mut desk));
 }
+
+#[test]
+fn a_server_that_is_to_stop_may_not_ask_any_more() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.client(a, &super::call("1"));
+    let upstream = desk.passed(child);
+    desk.exchange.restart(None, desk.now);
+    desk.server(child, &question("1", "roots/list"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "stopping");
+    let farewell = Farewell { reason: "bye".to_owned(), code: 0 };
+    desk.exchange.drain(farewell, HOUR, desk.now);
+    desk.server(child, &question("2", "roots/list"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "stopping");
+    // What it was asked before it still answers.
+    desk.answers(child, &upstream, "{}");
+    assert_eq!(desk.client_heard(a)[0]["id"], 1);
+}
