@@ -170,6 +170,9 @@ fn a_child_of_its_own_is_greeted_with_what_its_modern_client_says() {
     assert_eq!(told["clientInfo"], json!({"name": "m", "version": "1"}));
     assert_eq!(told["protocolVersion"], "2025-11-25");
     assert_eq!(desk.only(a)["result"]["instructions"], "do a");
+    // Falling back it gets the revision that it asks for, which is not the one of that greeting.
+    desk.initialize(a);
+    assert_eq!(desk.only(a)["result"]["protocolVersion"], "2025-06-18");
     // A shared one is told what the configuration says, and its own client what it said itself.
     let mut desk = Desk::new(Share::Tenant);
     let b = desk.open(2, 1000);
