@@ -200,7 +200,7 @@ impl Exchange {
     fn may_be_told(&self, child: ChildId, session: SessionId) -> bool {
         let Some(it) = self.sessions.get(&session) else { return false };
         let legacy = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Legacy));
-        !(legacy && it.era == Some(Era::Modern)) || !it.in_flight.is_empty()
+        !(legacy && it.era == Some(Era::Modern) && it.in_flight.is_empty())
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.
