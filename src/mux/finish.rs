@@ -1,11 +1,12 @@
 //! How things end: a session, a child, the whole exchange. Whoever waits is told, with its own id.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
-use super::session::{Ask, Asker, Session, SlotKey};
+use super::session::{Ask, Asker, Session, SlotKey, Waiting};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Effect, Event};
@@ -107,6 +108,7 @@ impl Exchange {
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.child = None;
             slot.last = Some(why.to_owned());
+            slot.cache.clear();
             if child.shake == Shake::Probing {
                 slot.died_probing = true;
             }
@@ -121,6 +123,9 @@ impl Exchange {
         let message = format!("the server of {}/{} {what}: {why}", self.plan.tenant, key.server);
         let failure = Failure::new(Code::Unavailable, reason, message);
         self.orphan_all(&mut child, &failure);
+        if child.shake == Shake::Done {
+            self.wait_for_next(&key, now);
+        }
         self.take_asks_back(id);
         if self.broken(&key).is_some() && !self.is_watched(&key) {
             self.tell_of_onset(&key);
@@ -140,10 +145,27 @@ impl Exchange {
         }
     }
 
-    /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one.
+    /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one, and
+    /// so does what may be sent once more.
     fn orphan_all(&mut self, child: &mut Child, failure: &Failure) {
-        for (_, pending) in child.pending.drain() {
+        let mut lost: Vec<_> = child.pending.drain().collect();
+        // In the order in which they were sent.
+        lost.sort_unstable_by_key(|(id, _)| *id);
+        let mut again: BTreeMap<SessionId, VecDeque<Waiting>> = BTreeMap::new();
+        for (_, mut pending) in lost {
+            if let (Kind::Compare(list, _), Some(slot)) =
+                (&pending.kind, self.slots.get_mut(&child.slot))
+            {
+                slot.lists.doubt(*list);
+            }
             let Owner::Session { session, raw_id } = pending.owner else { continue };
+            if let Some(kept) = pending.again.take().filter(|_| self.draining.is_none())
+                && let Some(asker) = self.sessions.get_mut(&session)
+            {
+                asker.in_flight.remove(&raw_id);
+                again.entry(session).or_default().push_back(kept.into_waiting());
+                continue;
+            }
             if pending.kind == Kind::Listen && !pending.cancelled {
                 let kept = self.sessions.get_mut(&session).is_some_and(|session| {
                     session.in_flight.remove(&raw_id);
@@ -154,6 +176,12 @@ impl Exchange {
                 }
             }
             self.orphan(session, &raw_id, pending.cancelled, failure);
+        }
+        for (session, mut lines) in again {
+            if let Some(session) = self.sessions.get_mut(&session) {
+                lines.extend(session.take_waiting());
+                session.wait_on(lines);
+            }
         }
     }
 

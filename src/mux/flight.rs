@@ -24,8 +24,6 @@ impl Exchange {
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.in_flight.insert(raw_id.clone(), id);
-            session.calls += 1;
-            self.counters.calls += 1;
         }
         let Some(to) = self.children.get_mut(&child) else { return };
         if let Some(at) = pending.deadline {
@@ -36,6 +34,14 @@ impl Exchange {
             to.limits.push_back((at, id));
         }
         to.pending.insert(id, pending);
+    }
+
+    /// A client's request counts, once.
+    pub(super) fn count_call(&mut self, session: SessionId) {
+        self.counters.calls += 1;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.calls += 1;
+        }
     }
 
     /// Takes a request out of flight.
@@ -74,7 +80,7 @@ impl Exchange {
         }
     }
 
-    fn request_limit(&self, child: ChildId) -> Option<Duration> {
+    pub(super) fn request_limit(&self, child: ChildId) -> Option<Duration> {
         let child = self.children.get(&child)?;
         match self.server_plan(&child.slot.server)?.request_timeout_ms {
             Limit::At(ms) => Some(Duration::from_millis(ms)),
@@ -118,12 +124,7 @@ impl Exchange {
         self.settle(child, id);
         if !cancelled {
             self.send_cancel(child, id, "timed out");
-            let failure = Failure::new(
-                Code::TimedOut,
-                "timed-out",
-                "the server did not answer in time (raise server.request_timeout if it needs longer)",
-            );
-            self.refuse(session, Some(&raw_id), &failure);
+            self.refuse(session, Some(&raw_id), &timed_out());
         }
         self.close_if_done(session);
     }
@@ -134,6 +135,15 @@ impl Exchange {
         let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
         self.out.push(End::Child(child), &line);
     }
+}
+
+/// What is said of a request whose answer does not come.
+pub(super) fn timed_out() -> Failure {
+    Failure::new(
+        Code::TimedOut,
+        "timed-out",
+        "the server did not answer in time (raise server.request_timeout if it needs longer)",
+    )
 }
 
 /// The owner of a request from a client.

@@ -30,6 +30,7 @@ impl Exchange {
         let Ok((params, meta)) = look_inside(envelope.params) else {
             return self.drop_from(child, "a notification whose parameters are no object");
         };
+        self.forget_results(child, method, &params);
         if let Some(subscription) = meta.subscription_id {
             return self.tell_subscriber(child, line, envelope, subscription, method);
         }
@@ -83,7 +84,9 @@ impl Exchange {
     fn child_progress(&mut self, child: ChildId, line: &[u8], params: &Params<'_>, now: Instant) {
         let Some(token) = params.progress_token else { return };
         let found = our_id(token).and_then(|id| {
-            let pending = self.children.get(&child)?.pending.get(&id)?;
+            let pending = self.children.get_mut(&child)?.pending.get_mut(&id)?;
+            // Its client has seen it begin: it does not begin a second time.
+            pending.again = None;
             match (&pending.owner, &pending.token) {
                 (Owner::Session { session, .. }, Some(token)) => {
                     Some((id, *session, token.to_vec()))

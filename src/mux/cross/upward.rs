@@ -74,7 +74,7 @@ impl Exchange {
 }
 
 /// Takes the modern members off a result.
-fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
+pub(in crate::mux) fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
     const MODERN_ONLY: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
     if !result.get().starts_with('{') {
         return;
