@@ -64,7 +64,8 @@ impl Exchange {
         let mut budget = session.deficit + QUANTUM;
         let mut lines = session.take_waiting();
         session.replaying = true;
-        while let Some(line) = lines.pop_front_if(|line| line.bytes.len() <= budget) {
+        while lines.front().is_some_and(|line| line.bytes.len() <= budget) {
+            let Some(line) = lines.pop_front() else { break };
             budget -= line.bytes.len();
             self.hand_on(id, &line);
         }
