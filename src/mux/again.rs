@@ -7,12 +7,14 @@
 //! or was asked something for.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::child::{Owner, Pending};
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::request::Request;
@@ -146,6 +148,29 @@ impl Exchange {
         let named = request.envelope.params.and_then(|params| members::<Named<'_>>(params).ok());
         let Some(name) = named.and_then(|named| text(named.name)) else { return false };
         self.slots.get(&child.slot).is_some_and(|slot| slot.safe.has(&name))
+    }
+
+    /// Takes out of what a dead child leaves what is sent once more: it waits for the next one, before
+    /// everything else of its session.
+    pub(super) fn send_again(&mut self, lost: &mut Vec<(u64, Pending)>) {
+        if self.draining.is_some() {
+            return;
+        }
+        let mut lines: BTreeMap<SessionId, VecDeque<Waiting>> = BTreeMap::new();
+        lost.retain_mut(|(_, pending)| {
+            let Owner::Session { session, raw_id } = &pending.owner else { return true };
+            let Some(asker) = self.sessions.get_mut(session) else { return true };
+            let Some(kept) = pending.again.take() else { return true };
+            asker.in_flight.remove(raw_id);
+            lines.entry(*session).or_default().push_back(kept.into_waiting());
+            false
+        });
+        for (session, mut lines) in lines {
+            if let Some(session) = self.sessions.get_mut(&session) {
+                lines.extend(session.take_waiting());
+                session.wait_on(lines);
+            }
+        }
     }
 
     /// A client was asked something by its server: what it has in flight there is not sent a second time, or

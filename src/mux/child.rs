@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::abilities::Abilities;
 use super::again::{Kept, SafeTools};
 use super::cache::{Cache, Wanted};
+use super::cross::waiting_calls::HeldCalls;
 use super::health::Health;
 use super::lists::{List, Lists};
 use super::outbox::ChildId;
@@ -55,6 +56,8 @@ pub(super) enum Kind {
     Compare(List, blake3::Hash),
     /// The answer decides whether the subscription holds.
     Subscribe(String),
+    /// Our own subscription to a resource, for the modern clients that listen for it.
+    Watch(String),
     /// Ends with the client's wish, not with a timer; its notifications carry its id.
     Listen,
     /// The answer's tasks are filtered.
@@ -85,10 +88,14 @@ pub(super) struct Pending {
     pub(super) wanted: Option<Wanted>,
     /// It asks for the first page of a list.
     pub(super) first_page: bool,
+    /// What its retry must have in common with it, where its client may be asked for something (modern).
+    pub(super) digest: Option<blake3::Hash>,
     pub(super) born: Instant,
     pub(super) deadline: Option<Instant>,
     /// The client has cancelled it; whatever still comes is passed on, but its id is free.
     pub(super) cancelled: bool,
+    /// How often the server has asked for input on its account.
+    pub(super) rounds: u32,
 }
 
 impl Pending {
@@ -106,9 +113,11 @@ impl Pending {
             again: None,
             wanted: None,
             first_page: false,
+            digest: None,
             born: now,
             deadline: None,
             cancelled: false,
+            rounds: 0,
         }
     }
 }
@@ -149,6 +158,10 @@ pub(super) struct Child {
     pub(super) full: bool,
     /// Sessions that wait for their turn; some may have nothing to say any more.
     pub(super) turns: VecDeque<SessionId>,
+    /// The log level (rank) that it was last told (legacy).
+    pub(super) level: Option<u8>,
+    /// Calls of modern clients that wait for their retry (legacy).
+    pub(super) held: HeldCalls,
     /// Elicitations that a client was asked for, by id.
     pub(super) elicitations: HashMap<String, SessionId>,
     pub(super) started: Instant,
@@ -178,6 +191,8 @@ impl Child {
             full: false,
             turns: VecDeque::new(),
             next_id: 1,
+            level: None,
+            held: HeldCalls::default(),
             elicitations: HashMap::new(),
             started: now,
             pid: None,
@@ -236,14 +251,21 @@ impl Child {
         self.pending.values().any(is_call)
     }
 
-    /// The sessions with a request in flight that the client has not given up.
+    /// Whether it owes nobody an answer: subscriptions go on with the next child.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.values().all(|pending| pending.kind == Kind::Listen)
+    }
+
+    /// The sessions with a request in flight that the client has not given up; one that waits for its retry
+    /// goes on at the server.
     pub(super) fn busy(&self) -> BTreeSet<SessionId> {
         self.pending
             .values()
             .filter(|pending| !pending.cancelled)
             .filter_map(|pending| match pending.owner {
                 Owner::Session { session, .. } => Some(session),
-                Owner::Own | Owner::Held(_) | Owner::Feed(_) => None,
+                Owner::Held(held) => self.held.home(held),
+                Owner::Own | Owner::Feed(_) => None,
             })
             .collect()
     }

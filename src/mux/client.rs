@@ -166,6 +166,10 @@ impl Exchange {
             if session.client.is_none() {
                 session.learn_client(request.meta.client_info);
             }
+            if session.has_own_child() && session.introduction.is_none() {
+                let said = (request.meta.client_info, request.meta.client_capabilities);
+                session.introduction = Some(handshake::introduction(said.0, said.1).into());
+            }
         } else if session.hello.is_some() {
             session.era = Some(Era::Legacy);
         } else if request.method != "ping" {
@@ -174,7 +178,8 @@ impl Exchange {
         None
     }
 
-    fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
+    /// Gives a request to its server, now or as soon as it can take it.
+    pub(super) fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
         let Some(asker) = self.sessions.get(&session) else { return };
         if asker.placard != Placard::None && self.answer_placard(session, request, now) {
             return;
@@ -302,11 +307,13 @@ impl Exchange {
             able: way.able,
             kept: way.keep.then(|| Rc::from(request.line)),
             again,
+            wanted,
             first_page: List::of(method).is_some() && asks_first_page(request),
+            digest: None,
             born: now,
             deadline: None,
             cancelled: false,
-            wanted,
+            rounds: 0,
         };
         if pending.kind == Kind::Listen {
             self.note_listen(session, request.raw_id(), request.line);
@@ -325,6 +332,7 @@ impl Exchange {
         to.greeting = Greeting::Done;
         let answer = era::result(id.get().as_bytes(), &result);
         self.send(session, |out| out.extend_from_slice(&answer));
+        self.tend_feed(session, self.now);
         self.close_if_done(session);
     }
 }

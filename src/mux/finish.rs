@@ -1,15 +1,15 @@
 //! How things end: a session, a child, the whole exchange. Whoever waits is told, with its own id.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
-use super::session::{Ask, Asker, Session, SlotKey, Waiting};
+use super::session::{Ask, Asker, Session, SlotKey};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Effect, Event};
+use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::Farewell;
@@ -28,15 +28,17 @@ impl Exchange {
         // What it asked for may first have to wait for its server.
         let linger = Duration::from_millis(self.plan.drain_ms.saturating_add(start));
         self.timers.set(now + linger, Timer::Linger(id));
+        self.end_rounds(id);
         self.close_if_done(id);
     }
 
     /// Ends a session: its calls are cancelled at the server, what it held is given back.
     pub(super) fn close_session(&mut self, id: SessionId, farewell: Farewell) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        self.timers.clear_all(
-            |timer| matches!(timer, Timer::Linger(it) | Timer::Patience(it) if *it == id),
-        );
+        self.timers.clear_all(|timer| {
+            matches!(timer, Timer::Linger(it) | Timer::Patience(it)
+                | Timer::Feed(it) | Timer::Rounds(it) if *it == id)
+        });
         if let Some(slot) = self.slots.get_mut(&session.slot) {
             slot.sessions.remove(&id);
         }
@@ -67,16 +69,18 @@ impl Exchange {
         for uri in &session.subscriptions {
             self.release(child, uri);
         }
+        if session.has_own_child() {
+            self.drop_all_held(child, "the client is gone");
+        }
         self.end_streams(child, session);
         self.end_feed(child, session);
     }
 
     /// Nobody of this session holds a subscription any more: the last one ends it at the server.
     pub(super) fn release(&mut self, child: ChildId, uri: &str) {
-        let held = self.attached(child).iter().any(|other| {
-            self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
-        });
-        if !held {
+        let legacy = |child: &Child| child.shake == Shake::Done && child.era == Some(Era::Legacy);
+        let subscribed = self.children.get(&child).is_some_and(legacy);
+        if subscribed && !self.is_held(child, None, uri) {
             let params = serde_json::json!({"uri": uri});
             self.own_request(child, "resources/unsubscribe", &params, self.now);
         }
@@ -99,7 +103,7 @@ impl Exchange {
         let Some(mut child) = self.children.remove(&id) else { return };
         self.timers.clear_all(|timer| {
             matches!(timer, Timer::Requests(c) | Timer::Probe(c) | Timer::Start(c)
-                | Timer::Stop(c) | Timer::Health(c) if *c == id)
+                | Timer::Stop(c) | Timer::Health(c) | Timer::Held(c, _) if *c == id)
         });
         self.out.forget(End::Child(id));
         let server = child.slot.server.clone();
@@ -126,6 +130,7 @@ impl Exchange {
         if child.shake == Shake::Done {
             self.wait_for_next(&key, now);
         }
+        self.lose_feeds(id, &key, &failure);
         self.take_asks_back(id);
         if self.broken(&key).is_some() && !self.is_watched(&key) {
             self.tell_of_onset(&key);
@@ -151,21 +156,14 @@ impl Exchange {
         let mut lost: Vec<_> = child.pending.drain().collect();
         // In the order in which they were sent.
         lost.sort_unstable_by_key(|(id, _)| *id);
-        let mut again: BTreeMap<SessionId, VecDeque<Waiting>> = BTreeMap::new();
-        for (_, mut pending) in lost {
+        self.send_again(&mut lost);
+        for (_, pending) in lost {
             if let (Kind::Compare(list, _), Some(slot)) =
                 (&pending.kind, self.slots.get_mut(&child.slot))
             {
                 slot.lists.doubt(*list);
             }
             let Owner::Session { session, raw_id } = pending.owner else { continue };
-            if let Some(kept) = pending.again.take().filter(|_| self.draining.is_none())
-                && let Some(asker) = self.sessions.get_mut(&session)
-            {
-                asker.in_flight.remove(&raw_id);
-                again.entry(session).or_default().push_back(kept.into_waiting());
-                continue;
-            }
             if pending.kind == Kind::Listen && !pending.cancelled {
                 let kept = self.sessions.get_mut(&session).is_some_and(|session| {
                     session.in_flight.remove(&raw_id);
@@ -176,12 +174,6 @@ impl Exchange {
                 }
             }
             self.orphan(session, &raw_id, pending.cancelled, failure);
-        }
-        for (session, mut lines) in again {
-            if let Some(session) = self.sessions.get_mut(&session) {
-                lines.extend(session.take_waiting());
-                session.wait_on(lines);
-            }
         }
     }
 
@@ -225,7 +217,7 @@ impl Exchange {
             .children
             .values()
             .filter(|child| server.is_none_or(|server| child.slot.server == *server))
-            .map(|child| (child.id, child.pending.is_empty()))
+            .map(|child| (child.id, child.is_idle()))
             .collect();
         for (id, idle) in which {
             self.hold_slot(id, now);
@@ -253,6 +245,8 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.stopping = true;
         let key = child.slot.clone();
+        // Their retries would find another child.
+        self.drop_all_held(id, "the server is being restarted");
         if let Some(slot) = self.slots.get_mut(&key) {
             let effect = slot.lifecycle.on(Event::Stop, now);
             debug_assert!(matches!(effect, Effect::End | Effect::None));
@@ -287,6 +281,11 @@ impl Exchange {
         let child = self.slots.get(key).filter(|slot| slot.sessions.is_empty()).map(|s| s.child);
         match child {
             Some(Some(child)) => {
+                // Somebody may come back for what waits there.
+                let until = self.children.get(&child).and_then(|child| child.held.until());
+                if let Some(until) = until.filter(|until| *until > now) {
+                    return self.timers.set(until, Timer::Idle(key.clone()));
+                }
                 self.hold_slot(child, now);
                 self.end_child(child);
             }
@@ -309,6 +308,10 @@ impl Exchange {
         for slot in slots {
             self.fail_waiting(&slot, &failure);
         }
+        let children: Vec<_> = self.children.keys().copied().collect();
+        for child in children {
+            self.drop_all_held(child, "tenantd is stopping");
+        }
         self.finish_if_drained();
     }
 
@@ -325,6 +328,7 @@ impl Exchange {
         self.timers.clear_all(|timer| *timer == Timer::Drain);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            self.finish_streams(session);
             self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }
@@ -340,7 +344,8 @@ impl Exchange {
     /// What the drain did not wait for is answered all the same.
     fn refuse_in_flight(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let open: Vec<_> = session.in_flight.keys().cloned().collect();
+        let rounds = session.rounds.open().chain(session.feed.waiting());
+        let open: Vec<_> = session.in_flight.keys().chain(rounds).cloned().collect();
         let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
         for raw_id in open {
             self.refuse(id, Some(&raw_id), &failure);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::abilities::Abilities;
 use super::child::{Kind, Owner, Pending};
 use super::exchange::Exchange;
 use super::outbox::{ChildId, End};
@@ -12,7 +13,7 @@ use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
 
 /// How long progress can put off a request's time limit.
-const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
 impl Exchange {
     /// Puts a request in flight.
@@ -44,11 +45,47 @@ impl Exchange {
         }
     }
 
+    /// A request in flight waits for its client's retry: the server goes on with it, nobody waits for it,
+    /// and no limit runs. Gives the id that its client gave it.
+    pub(super) fn hold(&mut self, child: ChildId, id: u64, held: u64) -> Option<Raw> {
+        let pending = self.children.get_mut(&child)?.pending.get_mut(&id)?;
+        let Owner::Session { session, raw_id } = &pending.owner else { return None };
+        let (session, raw_id) = (*session, raw_id.clone());
+        pending.owner = Owner::Held(held);
+        // Its client was asked something: it is not asked a second time.
+        pending.again = None;
+        pending.deadline = None;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.in_flight.remove(&raw_id);
+        }
+        Some(raw_id)
+    }
+
+    /// The retry has come: the request is its client's again, as if it were sent now.
+    pub(super) fn resume(&mut self, child: ChildId, id: u64, again: Resumed, now: Instant) {
+        let limit = self.request_limit(child);
+        let Some(to) = self.children.get_mut(&child) else { return };
+        let Some(pending) = to.pending.get_mut(&id) else { return };
+        pending.owner = Owner::Session { session: again.session, raw_id: again.raw_id.clone() };
+        (pending.token, pending.log, pending.able) = (again.token, again.log, again.able);
+        pending.born = now;
+        pending.deadline = limit.map(|limit| now + limit);
+        if let Some(at) = pending.deadline {
+            if to.limits.is_empty() {
+                self.timers.set(at, Timer::Requests(child));
+            }
+            to.limits.push_back((at, id));
+        }
+        if let Some(session) = self.sessions.get_mut(&again.session) {
+            session.in_flight.insert(again.raw_id, id);
+        }
+    }
+
     /// Takes a request out of flight.
     pub(super) fn settle(&mut self, child: ChildId, id: u64) -> Option<Pending> {
         let from = self.children.get_mut(&child)?;
         let pending = from.pending.remove(&id)?;
-        let was_last = from.stopping && from.pending.is_empty();
+        let was_last = from.stopping && from.is_idle();
         from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
@@ -116,7 +153,7 @@ impl Exchange {
         let Owner::Session { session, raw_id } = &pending.owner else { return };
         let (session, raw_id, cancelled) = (*session, raw_id.clone(), pending.cancelled);
         // Waiting for a person does not count: the server has asked this client something.
-        if self.sessions.get(&session).is_some_and(|s| s.asks.values().any(|a| a.child == child)) {
+        if self.sessions.get(&session).is_some_and(|s| s.is_asked_by(child)) {
             pending.deadline = Some(now + again);
             from.limits.push_back((now + again, id));
             return;
@@ -144,6 +181,15 @@ pub(super) fn timed_out() -> Failure {
         "timed-out",
         "the server did not answer in time (raise server.request_timeout if it needs longer)",
     )
+}
+
+/// What a retry says anew.
+pub(super) struct Resumed {
+    pub(super) session: SessionId,
+    pub(super) raw_id: Raw,
+    pub(super) token: Option<Raw>,
+    pub(super) log: Option<u8>,
+    pub(super) able: Abilities,
 }
 
 /// The owner of a request from a client.

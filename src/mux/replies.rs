@@ -52,13 +52,13 @@ impl Exchange {
     fn client_cancels(&mut self, session: SessionId, line: &[u8], envelope: &Envelope<'_>) {
         let Ok((params, _)) = look_inside(envelope.params) else { return };
         let Some(request) = params.request_id else { return };
-        if self.cancel_waiting(session, request) {
+        let raw = request.get().as_bytes();
+        if self.cancel_round(session, raw) || self.cancel_wish(session, raw) {
             return self.close_if_done(session);
         }
-        let raw = request.get().as_bytes();
         self.end_stream(session, raw);
         self.forget_listen(session, raw);
-        if self.cancel_round(session, raw) {
+        if self.cancel_waiting(session, request) {
             return self.close_if_done(session);
         }
         let Some(child) = self.ready_child(session) else { return };

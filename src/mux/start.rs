@@ -29,6 +29,10 @@ use crate::wire::{Ailment, ServerPlan};
 /// How long a probe stays unanswered before the server is taken for legacy.
 const PROBE: Duration = Duration::from_secs(2);
 
+/// How many questions of a handshake a server may refuse before it is given up: in either order of the
+/// eras, and one more where a probe was answered too late.
+const HANDSHAKES: u64 = 3;
+
 /// Whether a session's request can go to its server now.
 pub(super) enum Readiness {
     Ready(ChildId),
@@ -173,13 +177,15 @@ impl Exchange {
         let ours = child.take_id();
         let slot = child.slot.clone();
         let hello = match slot.whose {
-            Whose::Session(session) => self.sessions.get(&session).and_then(|s| s.hello.as_deref()),
+            Whose::Session(session) => self.sessions.get(&session).and_then(|session| {
+                let own = session.hello.as_deref().map(serde_json::value::RawValue::get);
+                own.or(session.introduction.as_deref())
+            }),
             Whose::Tenant | Whose::User(_) => None,
         };
         let line = match hello {
             Some(params) => format!(
-                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{}}}"#,
-                params.get()
+                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{params}}}"#
             )
             .into_bytes(),
             None => {
@@ -234,6 +240,7 @@ impl Exchange {
             }
             (Kind::Health, ..) => self.is_healthy(id, now),
             (Kind::Compare(list, was), ..) => self.compared(id, *list, *was, envelope),
+            (Kind::Watch(uri), _, result) => self.stream_watched(id, uri, result.is_some()),
             (Kind::Initialize, Shake::Initializing, None) => {
                 self.initialize_failed(id, envelope, now);
             }
@@ -247,7 +254,10 @@ impl Exchange {
             code: i64,
         }
         let code = envelope.error.and_then(|error| members::<Code>(error).ok());
-        if code.is_some_and(|error| error.code == UNSUPPORTED_VERSION) {
+        let modern = code.is_some_and(|error| error.code == UNSUPPORTED_VERSION);
+        // A session's own handshake goes first, to servers that may know none. Our ids count what it heard.
+        let heard = self.children.get(&id).map_or(0, |child| child.next_id - 1);
+        if heard == 1 || (modern && heard <= HANDSHAKES) {
             // It speaks the modern era after all; its discovery is on the way or is asked for now.
             return self.send_probe(id, now);
         }
@@ -306,8 +316,8 @@ impl Exchange {
         for uri in uris {
             self.own_request(id, "resources/subscribe", &serde_json::json!({"uri": uri}), now);
         }
-        if let Some(name) = level.and_then(era::level_name) {
-            self.own_request(id, "logging/setLevel", &serde_json::json!({"level": name}), now);
+        if let Some(level) = level {
+            self.tell_level(id, level, now);
         }
     }
 
@@ -319,9 +329,21 @@ impl Exchange {
         params: &serde_json::Value,
         now: Instant,
     ) {
+        self.ask_own(id, Kind::Plain, method, params, now);
+    }
+
+    /// A request of ours.
+    pub(super) fn ask_own(
+        &mut self,
+        id: ChildId,
+        kind: Kind,
+        method: &str,
+        params: &serde_json::Value,
+        now: Instant,
+    ) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let ours = child.take_id();
         let line = era::request(ours, method, params);
-        self.send_own(id, ours, Kind::Plain, &line, now);
+        self.send_own(id, ours, kind, &line, now);
     }
 }

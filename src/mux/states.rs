@@ -14,7 +14,7 @@ use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::request::Request;
 use super::session::Whose;
-use crate::mcp::envelope::{INPUT_REQUIRED, may_have, members, text};
+use crate::mcp::envelope::{REQUEST_STATE, may_have, members, text};
 use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::method::Method;
@@ -91,7 +91,7 @@ impl Exchange {
         }
         let asks = pending.era == Era::Modern
             && pending.method.may_need_input()
-            && may_have(result, &INPUT_REQUIRED);
+            && may_have(result, &REQUEST_STATE);
         if !asks || !self.is_shared_modern(child) {
             return;
         }

@@ -295,3 +295,18 @@ fn while_tenantd_is_stopping_nothing_waits_for_another_server() {
     desk.kill(child);
     assert_eq!(desk.client_heard(a)[0]["error"]["code"], 503);
 }
+
+#[test]
+fn a_client_whose_input_has_ended_still_gets_the_error_and_the_late_answer() {
+    let (mut desk, a, child) = desk();
+    desk.client(a, &call("1", None));
+    desk.client(a, &call_of(2, "unsafe"));
+    desk.exchange.client_ended(a, desk.now);
+    desk.kill(child);
+    assert_eq!(ids(&desk.client_heard(a)), [2]);
+    let child = desk.start();
+    let asked = desk.shake(child).pop().expect("the call");
+    desk.answer(child, &asked, "{}");
+    assert_eq!(ids(&desk.client_heard(a)), [1]);
+    assert!(!desk.exchange.sessions.contains_key(&a), "nothing more is owed to it");
+}

@@ -1,15 +1,20 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
 mod again;
+mod any_bytes;
 mod bound;
 mod cache;
+mod downward;
 mod fairness;
+mod feeds;
 mod healing;
 mod health;
 mod interleavings;
 mod lists;
 mod lives;
+mod rounds;
 mod routing;
+mod upward;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
