@@ -146,7 +146,13 @@ fn a_modern_subscription_hears_of_it_and_who_did_not_ask_does_not() {
         b,
         &ask(2, "subscriptions/listen", r#","notifications":{"promptsListChanged":true}"#),
     );
-    desk.server_heard(child);
+    for listen in desk.server_heard(child) {
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": listen["id"]});
+        let method = "notifications/subscriptions/acknowledged";
+        let line = json!({"jsonrpc": "2.0", "method": method, "params": {"_meta": meta}});
+        desk.server(child, &line.to_string());
+    }
+    desk.client_heard(b);
     desk.client_heard(a);
     desk.kill(child);
     desk.client(a, &ask(3, "prompts/list", ""));
