@@ -7,9 +7,13 @@ mod support;
 use serde_json::{Value, json};
 use support::{Era, Held, Home, Session, Supervisor, puppet_tenant};
 
-/// The clients and servers that understand each other.
-const PAIRS: [(Era, &str); 3] =
-    [(Era::Legacy, "legacy"), (Era::Legacy, "modern"), (Era::Modern, "modern")];
+/// Every kind of client on every kind of server.
+const PAIRS: [(Era, &str); 4] = [
+    (Era::Legacy, "legacy"),
+    (Era::Legacy, "modern"),
+    (Era::Modern, "legacy"),
+    (Era::Modern, "modern"),
+];
 
 fn home(environment: &[(&str, &str)]) -> Home {
     let home = Home::new();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
-const TOOLS: [(&str, &str, bool); 26] = [
+const TOOLS: [(&str, &str, bool); 27] = [
     ("ask", "sends the client a request (method, params) and returns the answer", false),
     ("changed", "adds a tool (name) and says that the list changed", false),
     ("close_stdout", "closes stdout and lives on", false),
