@@ -13,9 +13,11 @@
 //! ```
 
 mod abilities;
+mod again;
 mod ailing;
 mod alone;
 mod asks;
+mod cache;
 mod cell;
 mod child;
 mod children;
@@ -29,6 +31,7 @@ mod finish;
 mod flight;
 mod health;
 mod listens;
+mod lists;
 mod log;
 mod memory;
 mod notices;
@@ -38,14 +41,18 @@ mod pipe;
 mod placard;
 mod replies;
 mod request;
+mod results;
 mod server;
 mod session;
 mod sessions;
 mod start;
+mod states;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 mod waiting;
 
 use std::os::fd::OwnedFd;
