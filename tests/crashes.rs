@@ -163,7 +163,7 @@ fn a_mux_that_serves_can_do_little_else() {
     let home = home(&[]);
     let supervisor = home.start();
     let mut session = open(&home, "acme");
-    let pid = mux(&home, "acme").pid();
+    let pid = mux(&home, "acme").pid;
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
     let mut threads = 0;
     for task in tasks {
