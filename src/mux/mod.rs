@@ -23,6 +23,7 @@ mod child;
 mod children;
 mod client;
 mod configure;
+mod confine;
 mod cross;
 mod dress;
 mod driver;
@@ -87,6 +88,8 @@ fn run() -> Result<(), PostError> {
         return Err(PostError::Descriptors(0));
     }
     let entropy = entropy()?;
+    // Without Landlock the filter is the only wall, and it is there in any case.
+    let _ = confine::from_files()?;
     parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -111,6 +114,7 @@ async fn serve(
     memory: OwnedFd,
 ) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
+    confine::to_its_descriptors()?;
     let listener = sys::watch(listener)?;
     let driver = driver::Driver::new(plan, entropy, log.into(), memory.into());
     spawn_local(driver.clone().keep_time());
