@@ -173,6 +173,7 @@ class Modern {
   constructor() {
     this.next = 0;
     this.calls = new Map();
+    this.repeated = new Map();
     this.connection = undefined;
   }
 
@@ -216,6 +217,7 @@ class Modern {
       this.calls.delete(message.id);
       if (!call) return;
       restore(message.result, call);
+      if (message.result?.tools) this.repeated = repeatedBy(message.result.tools);
       call.exchange.finish({ ...message, id: call.id });
       return;
     }
@@ -240,13 +242,27 @@ function mismatch(headers, { method, params }) {
   const version = params?._meta?.[`${PREFIX}protocolVersion`];
   if (version !== undefined && headers["mcp-protocol-version"] !== version) return true;
   if (headers["mcp-method"] !== method) return true;
-  const wanted = params?.[NAMED[method]];
-  return wanted !== undefined && decoded(headers["mcp-name"]) !== wanted;
+  const differs = (header, wanted) => wanted !== undefined && decoded(headers[header]) !== String(wanted);
+  if (differs("mcp-name", params?.[NAMED[method]])) return true;
+  const repeated = method === "tools/call" ? (modern.repeated.get(params?.name) ?? []) : [];
+  return repeated.some(([argument, header]) => differs(header, params.arguments?.[argument]));
 }
 
+// What a header says: as it is, or as base64 in a wrapper. Undefined if it is neither.
 function decoded(header) {
-  const encoded = /^=\?base64\?(.*)\?=$/.exec(header ?? "");
-  return encoded ? Buffer.from(encoded[1], "base64").toString() : header;
+  const encoded = /^=\?base64\?(.*)\?=$/.exec(header ?? "")?.[1];
+  if (encoded === undefined) return header;
+  const bytes = Buffer.from(encoded, "base64");
+  return bytes.toString("base64") === encoded ? bytes.toString() : undefined;
+}
+
+// Tools with arguments that a header repeats, and which header that is.
+function repeatedBy(tools) {
+  const headers = ({ inputSchema }) =>
+    Object.entries(inputSchema?.properties ?? {})
+      .filter(([, schema]) => schema["x-mcp-header"] !== undefined)
+      .map(([argument, schema]) => [argument, `mcp-param-${schema["x-mcp-header"].toLowerCase()}`]);
+  return new Map(tools.map((tool) => [tool.name, headers(tool)]));
 }
 
 // A page from elsewhere must not talk to us under the name of its own host.

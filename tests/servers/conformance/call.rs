@@ -55,7 +55,7 @@ pub(crate) fn tool(server: &Arc<Server>, request: &Request) -> Outcome {
             let name = arguments["name"].as_str().unwrap_or("nobody");
             Ok(text(&format!("Hello, {name}!")))
         }
-        "json_schema_2020_12_tool" => Ok(text("the schema is what matters")),
+        "json_schema_2020_12_tool" | "test_header" => Ok(text("the schema is what matters")),
         _ => refuse(BAD_PARAMS, "there is no such tool"),
     }
 }

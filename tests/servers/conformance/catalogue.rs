@@ -91,6 +91,13 @@ fn schema_tool() -> Value {
     })
 }
 
+/// The tool with an argument that a header repeats where the transport is HTTP.
+fn header_tool() -> Value {
+    let mut tool = takes("test_header", "has an argument in a header", &[("region", "string")]);
+    tool["inputSchema"]["properties"]["region"]["x-mcp-header"] = json!("Region");
+    tool
+}
+
 /// What a tool without a mind of its own returns.
 pub(crate) fn content(tool: &str) -> Option<Value> {
     let text = |text: &str| json!({"type": "text", "text": text});
@@ -147,6 +154,7 @@ impl Catalogue {
             takes("greet", "says hello", &[("name", "string")]),
             takes("slow_compute", "takes its time", &[("seconds", "number"), ("label", "string")]),
             takes("confirm_delete", "a task that asks the user", &[("filename", "string")]),
+            header_tool(),
             schema_tool(),
         ]);
         if self.more_tools.load(Ordering::SeqCst) {

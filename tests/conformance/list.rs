@@ -1,0 +1,74 @@
+//! `docs/conformance.md`, which lists every check that does not pass: held against what the suite says.
+
+use std::collections::BTreeMap;
+
+use crate::suite::Checks;
+
+/// What checks said that say something worth a word.
+pub(crate) type List = BTreeMap<String, String>;
+
+/// The table below this heading: check and outcome. Each row has a reason, or whatever its third cell is.
+pub(crate) fn documented(heading: &str) -> List {
+    let text = include_str!("../../docs/conformance.md");
+    let (_, part) = text.split_once(&format!("\n## {heading}\n")).expect("a heading");
+    let part = part.split("\n## ").next().unwrap_or(part);
+    let mut list = List::new();
+    for row in part.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let cells: Vec<_> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
+        let [check, outcome, reason] = cells[..] else { panic!("three cells: {row}") };
+        assert!(reason.len() > 10, "no reason: {row}");
+        let check = check.trim_end_matches('`').to_owned();
+        assert!(list.insert(check, outcome.to_owned()).is_none(), "twice: {row}");
+    }
+    list
+}
+
+/// Every outcome of a check, in the order in which it was made; one word if they are all the same.
+fn outcome(said: &[String]) -> String {
+    let mut said = said.to_vec();
+    said.dedup();
+    said.join(" ")
+}
+
+/// How many checks were made. The suite's notes on what it saw are no checks.
+pub(crate) fn made(checks: &Checks) -> usize {
+    checks.values().flatten().filter(|said| *said == "SUCCESS").count()
+}
+
+/// The checks that did not pass.
+pub(crate) fn failing(checks: &Checks) -> List {
+    let bad = |said: &&String| ["FAILURE", "WARNING"].contains(&said.as_str());
+    let failing = checks.iter().filter(|(_, said)| said.iter().any(|one| bad(&one)));
+    failing.map(|(check, said)| (check.clone(), outcome(said))).collect()
+}
+
+/// The checks that do not say the same as without tenantd.
+pub(crate) fn differing(direct: &Checks, through: &Checks) -> List {
+    let mut list = List::new();
+    for check in direct.keys().chain(through.keys()) {
+        let (before, after) = (direct.get(check), through.get(check));
+        if before != after {
+            let after = after.map_or("not made".to_owned(), |said| outcome(said));
+            list.insert(check.clone(), after);
+        }
+    }
+    list
+}
+
+/// Fails with each check that is on one list only, or with another outcome.
+#[track_caller]
+pub(crate) fn assert_listed(found: &List, heading: &str) {
+    let documented = documented(heading);
+    let mut wrong = Vec::new();
+    for (check, outcome) in found {
+        match documented.get(check) {
+            Some(listed) if listed == outcome => {}
+            Some(listed) => wrong.push(format!("{check}: {outcome}, listed as {listed}")),
+            None => wrong.push(format!("{check}: {outcome}, not listed")),
+        }
+    }
+    let gone = documented.keys().filter(|check| !found.contains_key(*check));
+    wrong.extend(gone.map(|check| format!("{check}: listed, but it passes")));
+    let wrong = wrong.join("\n");
+    assert!(wrong.is_empty(), "docs/conformance.md, \"{heading}\", is not true any more:\n{wrong}");
+}
