@@ -161,6 +161,14 @@ pub struct Meta<'a> {
         deserialize_with = "present"
     )]
     pub client_info: Option<&'a RawValue>,
+    /// What the modern client can be asked for.
+    #[serde(
+        borrow,
+        default,
+        rename = "io.modelcontextprotocol/clientCapabilities",
+        deserialize_with = "present"
+    )]
+    pub client_capabilities: Option<&'a RawValue>,
     /// The modern client's wish for log messages.
     #[serde(
         borrow,

@@ -136,8 +136,14 @@ pub fn member_ranges(object: &str, unwanted: impl Fn(&str) -> bool) -> Vec<Range
     ranges
 }
 
-struct Member {
+/// The members of an object that is known to be valid JSON: each key, unescaped, with its raw value.
+pub fn raw_members(object: &str) -> impl Iterator<Item = (String, &str)> {
+    Members { text: object, at: 1 }.map(|member| (member.key, member.value))
+}
+
+struct Member<'a> {
     key: String,
+    value: &'a str,
     /// The comma before it, or its start where there is none.
     comma: usize,
     start: usize,
@@ -150,17 +156,17 @@ struct Members<'a> {
     at: usize,
 }
 
-impl Iterator for Members<'_> {
-    type Item = Member;
+impl<'a> Iterator for Members<'a> {
+    type Item = Member<'a>;
 
-    fn next(&mut self) -> Option<Member> {
+    fn next(&mut self) -> Option<Member<'a>> {
         let comma = self.skip(|b| b.is_ascii_whitespace());
         let start = self.skip(|b| b.is_ascii_whitespace() || b == b',');
         let key = self.value()?;
         self.skip(|b| b.is_ascii_whitespace() || b == b':');
-        self.value()?;
+        let value = self.value()?;
         let key = serde_json::from_str(key).ok()?;
-        Some(Member { key, comma, start, end: self.at })
+        Some(Member { key, value, comma, start, end: self.at })
     }
 }
 

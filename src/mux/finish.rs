@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
-use super::session::{Session, SlotKey};
+use super::session::{Ask, Asker, Session, SlotKey};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Effect, Event};
@@ -56,19 +56,28 @@ impl Exchange {
         }
         for ask in session.asks.values().filter(|ask| ask.child == child) {
             let failure = Failure::new(Code::Denied, "client-gone", "the client is gone");
-            self.refuse_child(child, &ask.raw_id, &failure);
+            if let Asker::Server { raw_id, .. } = &ask.asker {
+                self.refuse_child(child, raw_id, &failure);
+            }
         }
         if let Some(child) = self.children.get_mut(&child) {
             child.elicitations.retain(|_, asked| *asked != session.id);
         }
         for uri in &session.subscriptions {
-            let held = self.attached(child).iter().any(|other| {
-                self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
-            });
-            if !held {
-                let params = serde_json::json!({"uri": uri});
-                self.own_request(child, "resources/unsubscribe", &params, self.now);
-            }
+            self.release(child, uri);
+        }
+        self.end_streams(child, session);
+        self.end_feed(child, session);
+    }
+
+    /// Nobody of this session holds a subscription any more: the last one ends it at the server.
+    pub(super) fn release(&mut self, child: ChildId, uri: &str) {
+        let held = self.attached(child).iter().any(|other| {
+            self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
+        });
+        if !held {
+            let params = serde_json::json!({"uri": uri});
+            self.own_request(child, "resources/unsubscribe", &params, self.now);
         }
     }
 
@@ -162,8 +171,12 @@ impl Exchange {
     fn take_asks_back(&mut self, child: ChildId) {
         let mut open = Vec::new();
         for session in self.sessions.values_mut() {
+            let of_it = |ask: &Ask| {
+                // What a modern server wants it wants of whoever serves the retry.
+                ask.child == child && matches!(ask.asker, Asker::Server { .. })
+            };
             let asked: Vec<u64> =
-                session.asks.iter().filter(|(_, a)| a.child == child).map(|(id, _)| *id).collect();
+                session.asks.iter().filter(|(_, ask)| of_it(ask)).map(|(id, _)| *id).collect();
             for ask in asked {
                 session.asks.remove(&ask);
                 open.push((session.id, ask));

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
-use super::cross;
+use super::cross::handshake;
 use super::exchange::Exchange;
 use super::memory;
 use super::outbox::{Act, ChildId, End};
@@ -199,15 +199,7 @@ impl Exchange {
         now: Instant,
     ) {
         self.out.push(End::Child(child), line);
-        let pending = Pending {
-            owner: Owner::Own,
-            kind,
-            token: None,
-            wants_log: false,
-            born: now,
-            deadline: None,
-            cancelled: false,
-        };
+        let pending = Pending::own(kind, Owner::Own, now);
         if let Some(child) = self.children.get_mut(&child) {
             child.pending.insert(id, pending);
         }
@@ -268,7 +260,7 @@ impl Exchange {
         let told = child.handshake.take().filter(|told| told.get() != result.get());
         child.makes_tasks = memchr::memmem::find(result.get().as_bytes(), b"task").is_some();
         child.handshake = Some(result.to_owned());
-        child.version = cross::server_version(result);
+        child.version = handshake::server_version(result);
         let key = child.slot.clone();
         self.timers
             .clear_all(|timer| matches!(timer, Timer::Start(c) | Timer::Probe(c) if *c == id));
@@ -287,8 +279,14 @@ impl Exchange {
             slot.lifecycle.on(Event::Ready, now);
         }
         match era {
-            Era::Legacy => self.restore(id, now),
-            Era::Modern => self.renew_listens(id),
+            Era::Legacy => {
+                self.restore(id, now);
+                self.renew_streams(id);
+            }
+            Era::Modern => {
+                self.renew_listens(id);
+                self.renew_feeds(id);
+            }
         }
         if again {
             self.announce(id, result);
@@ -317,8 +315,8 @@ impl Exchange {
     }
 
     /// What a session listed before a restart may not be what the server has now.
-    fn announce(&mut self, id: ChildId, handshake: &serde_json::value::RawValue) {
-        for list in cross::lists_that_change(handshake) {
+    fn announce(&mut self, id: ChildId, greeting: &serde_json::value::RawValue) {
+        for list in handshake::lists_that_change(greeting) {
             let line = era::notification(&format!("notifications/{list}/list_changed"), None);
             self.tell_everyone(id, &line);
         }

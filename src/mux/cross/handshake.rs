@@ -1,28 +1,16 @@
-//! Where a session and its server speak different eras: what can be carried over, exactly, and what
-//! gets a clear error.
-//!
-//! A legacy client on a modern server gets its handshake from discovery, and the modern envelope is put
-//! into each of its requests; results lose what its revision does not know. Subscriptions, tasks and
-//! requests for input do not cross, and a modern client on a legacy server is told to shake hands.
-
-use std::time::Instant;
+//! What a server's handshake says, in the words of either era: `initialize` from discovery and back.
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::child::{Child, Kind};
-use super::client::Request;
-use super::exchange::Exchange;
-use super::outbox::ChildId;
-use super::session::Session;
 use crate::mcp::envelope::{self, Params, members};
 use crate::mcp::era::{
     self, Era, META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, NEWEST_LEGACY,
 };
-use crate::mcp::error::{Code, Failure};
-use crate::mcp::splice::{Splice, member_ranges};
-use crate::names::SessionId;
+use crate::mcp::splice::Splice;
+use crate::mux::child::Child;
+use crate::mux::session::Session;
 
 /// What a handshake of either era tells.
 #[derive(Debug, Default, Deserialize)]
@@ -60,7 +48,7 @@ impl<'a> Handshake<'a> {
 }
 
 /// What a server calls itself, from its handshake.
-pub(super) fn server_version(handshake: &RawValue) -> Option<String> {
+pub(in crate::mux) fn server_version(handshake: &RawValue) -> Option<String> {
     #[derive(Deserialize)]
     struct Info {
         name: String,
@@ -72,7 +60,7 @@ pub(super) fn server_version(handshake: &RawValue) -> Option<String> {
 }
 
 /// Which lists a server has said that it tells changes of.
-pub(super) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
+pub(in crate::mux) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
     let raw = Handshake::of(handshake).capabilities;
     let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     let changes =
@@ -81,7 +69,7 @@ pub(super) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
 }
 
 /// Whether a server has said that it has tools, resources or prompts.
-pub(super) fn has(handshake: &RawValue, kind: &str) -> bool {
+pub(in crate::mux) fn has(handshake: &RawValue, kind: &str) -> bool {
     let raw = Handshake::of(handshake).capabilities;
     let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
     capabilities.is_some_and(|all| all.get(kind).is_some())
@@ -89,7 +77,7 @@ pub(super) fn has(handshake: &RawValue, kind: &str) -> bool {
 
 /// The result of `initialize` for a session: the child's own, with the revision that this client would
 /// have got, or made from discovery.
-pub(super) fn initialize_result(session: &Session, child: &Child) -> Option<Vec<u8>> {
+pub(in crate::mux) fn initialize_result(session: &Session, child: &Child) -> Option<Vec<u8>> {
     let handshake = child.handshake.as_deref()?;
     let hello: Params<'_> = members(session.hello.as_deref()?).ok()?;
     let asked = hello.protocol_version.and_then(envelope::text).unwrap_or_default();
@@ -130,7 +118,7 @@ fn from_discovery(found: &Handshake<'_>, version: &str) -> Vec<u8> {
 }
 
 /// The members that a legacy session's requests get for a modern server.
-fn modern_members(session: &Session) -> String {
+pub(super) fn modern_members(session: &Session) -> String {
     let hello = session.hello.as_deref().and_then(|raw| members::<Params<'_>>(raw).ok());
     let raw = |value: Option<&RawValue>| value.map_or("{}", RawValue::get).to_owned();
     let (client, capabilities) =
@@ -138,81 +126,4 @@ fn modern_members(session: &Session) -> String {
     format!(
         r#""{META_VERSION}":"{MODERN}","{META_CLIENT}":{client},"{META_CAPABILITIES}":{capabilities}"#
     )
-}
-
-/// What takes the modern members off a result for a legacy client.
-pub(super) fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
-    const MODERN_ONLY: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
-    if !result.get().starts_with('{') {
-        return;
-    }
-    let start = splice.range(result).start;
-    for range in member_ranges(result.get(), |key| MODERN_ONLY.contains(&key)) {
-        splice.remove(start + range.start..start + range.end);
-    }
-}
-
-/// Whether a modern result asks the client for input, which a legacy client cannot give here.
-pub(super) fn needs_input(result: &RawValue) -> bool {
-    #[derive(Deserialize)]
-    struct Typed<'a> {
-        #[serde(borrow, default, rename = "resultType")]
-        kind: Option<&'a RawValue>,
-    }
-    envelope::may_have(result, &envelope::INPUT_REQUIRED)
-        && members::<Typed<'_>>(result)
-            .is_ok_and(|typed| typed.kind.is_some_and(|kind| kind.get() == "\"input_required\""))
-}
-
-fn does_not_cross(method: &str, from: Era, to: Era) -> Failure {
-    Failure::new(
-        Code::Malformed,
-        "era",
-        format!(
-            "{method} of a {} client cannot be carried to this {} server",
-            from.as_str(),
-            to.as_str()
-        ),
-    )
-}
-
-impl Exchange {
-    /// A legacy client's request to a modern server.
-    pub(super) fn pass_to_modern(
-        &mut self,
-        session: SessionId,
-        child: ChildId,
-        request: &Request<'_>,
-        now: Instant,
-    ) {
-        let method = request.method;
-        match method {
-            "logging/setLevel" => self.answer_empty(session, request.raw_id()),
-            "resources/subscribe"
-            | "resources/unsubscribe"
-            | "tasks/get"
-            | "tasks/result"
-            | "tasks/list"
-            | "tasks/cancel" => {
-                let failure = does_not_cross(method, Era::Legacy, Era::Modern);
-                self.refuse(session, Some(request.raw_id()), &failure);
-            }
-            _ => {
-                let Some(from) = self.sessions.get(&session) else { return };
-                let more = modern_members(from);
-                self.forward(session, child, request, Kind::Plain, &more, now);
-            }
-        }
-    }
-
-    /// A modern client's request to a legacy server: one that tries `server/discover` first takes the
-    /// error for what it says, and sends `initialize` (2026-07-28, basic/transports/stdio).
-    pub(super) fn refuse_modern(&mut self, session: SessionId, request: &Request<'_>) {
-        let failure = Failure::new(
-            Code::Malformed,
-            "era",
-            format!("this server speaks MCP up to {NEWEST_LEGACY}: send initialize"),
-        );
-        self.refuse(session, Some(request.raw_id()), &failure);
-    }
 }
