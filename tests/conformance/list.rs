@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::suite::Checks;
+use serde_json::{Value, json};
+
+use crate::suite::{Check, Checks};
 
 /// What checks said that say something worth a word.
 pub(crate) type List = BTreeMap<String, String>;
@@ -24,35 +26,40 @@ pub(crate) fn documented(heading: &str) -> List {
 }
 
 /// Every outcome of a check, in the order in which it was made; one word if they are all the same.
-fn outcome(said: &[String]) -> String {
-    let mut said = said.to_vec();
+fn outcome(made: &[Check]) -> String {
+    let mut said: Vec<_> = made.iter().map(|check| check.status.as_str()).collect();
     said.dedup();
     said.join(" ")
 }
 
 /// How many checks were made. The suite's notes on what it saw are no checks.
 pub(crate) fn made(checks: &Checks) -> usize {
-    checks.values().flatten().filter(|said| *said == "SUCCESS").count()
+    checks.values().flatten().filter(|check| check.status == "SUCCESS").count()
 }
 
 /// The checks that did not pass.
 pub(crate) fn failing(checks: &Checks) -> List {
-    let bad = |said: &&String| ["FAILURE", "WARNING"].contains(&said.as_str());
-    let failing = checks.iter().filter(|(_, said)| said.iter().any(|one| bad(&one)));
-    failing.map(|(check, said)| (check.clone(), outcome(said))).collect()
+    let bad = |check: &Check| ["FAILURE", "WARNING"].contains(&check.status.as_str());
+    let failing = checks.iter().filter(|(_, made)| made.iter().any(bad));
+    failing.map(|(check, made)| (check.clone(), outcome(made))).collect()
 }
 
-/// The checks that do not say the same as without tenantd.
+/// The checks that do not say the same as without tenantd, and what they say.
 pub(crate) fn differing(direct: &Checks, through: &Checks) -> List {
-    let mut list = List::new();
-    for check in direct.keys().chain(through.keys()) {
-        let (before, after) = (direct.get(check), through.get(check));
-        if before != after {
-            let after = after.map_or("not made".to_owned(), |said| outcome(said));
-            list.insert(check.clone(), after);
-        }
-    }
-    list
+    let statuses = |checks: &Checks, check: &str| -> Option<Vec<String>> {
+        Some(checks.get(check)?.iter().map(|check| check.status.clone()).collect())
+    };
+    let all = direct.keys().chain(through.keys());
+    let differing = all.filter(|check| statuses(direct, check) != statuses(through, check));
+    let said = |check: &String| through.get(check).map_or("not made".into(), |made| outcome(made));
+    differing.map(|check| (check.clone(), said(check))).collect()
+}
+
+/// Everything that a run saw, for a comparison of all of it.
+pub(crate) fn seen(checks: &Checks) -> Value {
+    let saw = |check: &Check| json!([check.status, check.saw]);
+    let seen = |made: &Vec<Check>| made.iter().map(saw).collect::<Value>();
+    checks.iter().map(|(name, made)| (name.clone(), seen(made))).collect()
 }
 
 /// Fails with each check that is on one list only, or with another outcome.

@@ -17,9 +17,9 @@ mod suite;
 use std::ffi::OsString;
 use std::thread;
 
-use list::{List, assert_listed, differing, failing, made};
+use list::{List, assert_listed, differing, failing, made, seen};
 use suite::{Checks, Suite};
-use support::{Home, LEGACY, MODERN, Supervisor, child, connect, tenant_with};
+use support::{Home, LEGACY, MODERN, Supervisor, assert_same, child, connect, tenant_with};
 
 /// What a shared legacy server may ask its clients for.
 const EVERYTHING: &str = "shared_capabilities = [\"elicitation\", \"sampling\", \"roots\"]";
@@ -55,49 +55,55 @@ fn through(suite: &Suite, home: &Home, revision: &str) -> Checks {
     suite.run(home, revision, &command)
 }
 
-/// The checks of a revision that do not say through tenantd, on a server of some revision, what they say
-/// of a server itself. Both runs are made at the same time.
-fn compare(revision: &str, server: &str, lines: &str) -> Option<List> {
+/// The checks of a revision on a server itself, and on a server of some revision through tenantd. Both
+/// runs are made at the same time.
+fn both(revision: &str, server: &str, lines: &str) -> Option<(Checks, Checks)> {
     let suite = Suite::find()?;
     let home = Home::new();
     let supervisor = serve(&home, server, lines);
-    let (direct, through) = thread::scope(|scope| {
+    let checks = thread::scope(|scope| {
         let direct = scope.spawn(|| direct(&suite, &home, revision));
         let through = through(&suite, &home, revision);
         (direct.join().expect("a direct run"), through)
     });
     supervisor.stop();
-    Some(differing(&direct, &through))
+    Some(checks)
+}
+
+#[track_caller]
+fn assert_all_the_same((direct, through): (Checks, Checks)) {
+    assert_eq!(differing(&direct, &through), List::new());
+    assert_same(&seen(&through), &seen(&direct), "what the suite saw");
 }
 
 #[test]
 fn a_legacy_server_passes_the_same_checks_through_tenantd() {
-    let Some(differing) = compare(LEGACY, LEGACY, EVERYTHING) else { return };
-    assert_eq!(differing, List::new());
+    let Some(runs) = both(LEGACY, LEGACY, EVERYTHING) else { return };
+    assert_all_the_same(runs);
 }
 
 #[test]
 fn a_legacy_server_for_each_session_passes_the_same_checks_through_tenantd() {
-    let Some(differing) = compare(LEGACY, LEGACY, "share = \"session\"") else { return };
-    assert_eq!(differing, List::new());
+    let Some(runs) = both(LEGACY, LEGACY, "share = \"session\"") else { return };
+    assert_all_the_same(runs);
 }
 
 #[test]
 fn a_modern_server_passes_the_same_checks_through_tenantd() {
-    let Some(differing) = compare(MODERN, MODERN, "") else { return };
-    assert_eq!(differing, List::new());
+    let Some(runs) = both(MODERN, MODERN, "") else { return };
+    assert_all_the_same(runs);
 }
 
 #[test]
 fn a_modern_server_passes_every_check_of_the_legacy_revision_that_can_cross() {
-    let Some(differing) = compare(LEGACY, MODERN, "") else { return };
-    assert_listed(&differing, FORWARD);
+    let Some((direct, through)) = both(LEGACY, MODERN, "") else { return };
+    assert_listed(&differing(&direct, &through), FORWARD);
 }
 
 #[test]
 fn a_legacy_server_passes_every_check_of_the_modern_revision_that_can_cross() {
-    let Some(differing) = compare(MODERN, LEGACY, EVERYTHING) else { return };
-    assert_listed(&differing, BACKWARD);
+    let Some((direct, through)) = both(MODERN, LEGACY, EVERYTHING) else { return };
+    assert_listed(&differing(&direct, &through), BACKWARD);
 }
 
 /// Legacy and modern clients at the same time: the one server serves both, and no check notices.
