@@ -15,6 +15,7 @@ mod list;
 mod suite;
 
 use std::ffi::OsString;
+use std::panic::resume_unwind;
 use std::thread;
 
 use list::{List, assert_listed, differing, failing, made, seen};
@@ -64,7 +65,7 @@ fn both(revision: &str, server: &str, lines: &str) -> Option<(Checks, Checks)> {
     let checks = thread::scope(|scope| {
         let direct = scope.spawn(|| direct(&suite, &home, revision));
         let through = through(&suite, &home, revision);
-        (direct.join().expect("a direct run"), through)
+        (direct.join().unwrap_or_else(|panic| resume_unwind(panic)), through)
     });
     supervisor.stop();
     Some(checks)
@@ -117,7 +118,7 @@ fn clients_of_both_eras_pass_on_one_modern_server_at_once() {
         let legacy =
             scope.spawn(|| (direct(&suite, &home, LEGACY), through(&suite, &home, LEGACY)));
         let found = differing(&modern, &through(&suite, &home, MODERN));
-        let (legacy, crossed) = legacy.join().expect("the legacy runs");
+        let (legacy, crossed) = legacy.join().unwrap_or_else(|panic| resume_unwind(panic));
         assert_listed(&differing(&legacy, &crossed), FORWARD);
         found
     });
