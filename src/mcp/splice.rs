@@ -47,8 +47,7 @@ impl<'a> Splice<'a> {
             return;
         }
         let at = self.range(object).end - 1;
-        let is_empty = object.get()[1..].trim_start().starts_with('}');
-        if !is_empty {
+        if !is_empty_object(object.get()) {
             self.insert_bytes(at, ",");
         }
         self.insert(at, before, members, behind);
@@ -134,6 +133,23 @@ pub fn member_ranges(object: &str, unwanted: impl Fn(&str) -> bool) -> Vec<Range
         ranges.push(range);
     }
     ranges
+}
+
+/// An object without those members, everything else byte for byte. `object` is the raw text.
+pub fn without_members(object: &str, unwanted: impl Fn(&str) -> bool) -> String {
+    let mut left = String::with_capacity(object.len());
+    let mut from = 0;
+    for range in member_ranges(object, unwanted) {
+        left.push_str(object.get(from..range.start).unwrap_or_default());
+        from = range.end;
+    }
+    left.push_str(object.get(from..).unwrap_or_default());
+    left
+}
+
+/// Whether a raw object has no members.
+pub fn is_empty_object(object: &str) -> bool {
+    object.get(1..).is_some_and(|rest| rest.trim_start().starts_with('}'))
 }
 
 /// The members of an object that is known to be valid JSON: each key, unescaped, with its raw value.

@@ -79,6 +79,8 @@ pub(super) struct Pending {
     pub(super) deadline: Option<Instant>,
     /// The client has cancelled it; whatever still comes is passed on, but its id is free.
     pub(super) cancelled: bool,
+    /// How often the server has asked for input on its account.
+    pub(super) rounds: u32,
 }
 
 impl Pending {
@@ -96,6 +98,7 @@ impl Pending {
             born: now,
             deadline: None,
             cancelled: false,
+            rounds: 0,
         }
     }
 }
@@ -235,6 +238,11 @@ impl Child {
             matches!(pending.owner, Owner::Session { .. }) && pending.kind != Kind::Listen
         };
         self.pending.values().any(is_call)
+    }
+
+    /// Whether it owes nobody an answer: subscriptions go on with the next child.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.values().all(|pending| pending.kind == Kind::Listen)
     }
 
     /// The sessions with a request in flight that the client has not given up.

@@ -162,7 +162,8 @@ impl Exchange {
         None
     }
 
-    fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
+    /// Gives a request to its server, now or as soon as it can take it.
+    pub(super) fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
         let Some(asker) = self.sessions.get(&session) else { return };
         if asker.placard != Placard::None && self.answer_placard(session, request, now) {
             return;
@@ -254,6 +255,7 @@ impl Exchange {
             born: now,
             deadline: None,
             cancelled: false,
+            rounds: 0,
         };
         if pending.kind == Kind::Listen {
             self.note_listen(session, request.raw_id(), request.line);
@@ -269,6 +271,7 @@ impl Exchange {
         to.greeting = Greeting::Done;
         let answer = era::result(id.get().as_bytes(), &result);
         self.send(session, |out| out.extend_from_slice(&answer));
+        self.tend_feed(session, self.now);
         self.close_if_done(session);
     }
 }

@@ -18,10 +18,23 @@ use crate::mcp::splice::{Splice, raw_members};
 pub(super) enum Suit<'a> {
     /// Nothing else changes: client and server are of one era.
     AsItCame,
-    /// For a modern server: these members are added.
-    Modern(&'a str),
+    /// For a modern server: its client's envelope is put on.
+    Modern(&'a Worn),
     /// For a legacy server: the modern envelope is taken away, since it rejects what it does not know.
     Legacy,
+}
+
+/// The modern envelope of a client that wears none of its own, each part as `"key":value` or empty.
+#[derive(Debug, Default)]
+pub(super) struct Worn {
+    /// [`META_VERSION`]
+    pub(super) version: String,
+    /// [`META_CLIENT`]
+    pub(super) client: String,
+    /// [`META_CAPABILITIES`]
+    pub(super) capabilities: String,
+    /// [`META_LOG`]
+    pub(super) log: String,
 }
 
 /// Puts our id, token and context into a request, and what its suit is; gives the client's token back.
@@ -41,17 +54,14 @@ pub(super) fn dress<'a>(
     if let Some(token) = request.meta.progress_token {
         splice.replace(token, id.as_bytes());
     }
-    let context = match request.meta.context {
-        // What a client put there is replaced in its place.
-        Some(theirs) => {
-            let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes());
-            ""
-        }
-        None => context,
-    };
-    let more = if let Suit::Modern(more) = suit { more } else { "" };
-    let members = [context, more];
+    let mut members = [put(splice, request.meta.context, context), "", "", "", ""];
+    if let Suit::Modern(worn) = suit {
+        let meta = &request.meta;
+        members[1] = &worn.version;
+        members[2] = put(splice, meta.client_info, &worn.client);
+        members[3] = put(splice, meta.client_capabilities, &worn.capabilities);
+        members[4] = put(splice, meta.log_level, &worn.log);
+    }
     match (request.params.meta, request.envelope.params, request.envelope.method) {
         (Some(meta), _, _) => splice.append_members(meta, "", &members, ""),
         (None, Some(params), _) => splice.append_members(params, "\"_meta\":{", &members, "}"),
@@ -61,6 +71,19 @@ pub(super) fn dress<'a>(
         (None, None, None) => {}
     }
     token
+}
+
+/// Puts a member in the place of one that the client wrote itself, and leaves nothing to add; else it is
+/// to be added.
+fn put<'a>(splice: &mut Splice<'a>, theirs: Option<&RawValue>, member: &'a str) -> &'a str {
+    // None of these keys has a colon.
+    match (theirs, member.split_once(':')) {
+        (Some(theirs), Some((_, value))) => {
+            splice.replace(theirs, value.as_bytes());
+            ""
+        }
+        _ => member,
+    }
 }
 
 /// A modern request's `_meta` as a legacy server gets it: everything but the modern envelope.

@@ -227,6 +227,7 @@ impl Exchange {
                 Timer::Patience(session) => self.patience_over(session, now),
                 Timer::Health(child) => self.look_at(child, now),
                 Timer::Feed(session) => self.renew_feed(session, now),
+                Timer::Rounds(session) => self.rounds_due(session, now),
                 Timer::Held(child, held) => self.held_too_long(child, held, now),
                 Timer::Idle(slot) => self.idle(&slot, now),
                 Timer::Linger(session) => {

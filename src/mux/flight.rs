@@ -12,7 +12,7 @@ use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
 
 /// How long progress can put off a request's time limit.
-const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
 impl Exchange {
     /// Puts a request in flight.
@@ -42,7 +42,7 @@ impl Exchange {
     pub(super) fn settle(&mut self, child: ChildId, id: u64) -> Option<Pending> {
         let from = self.children.get_mut(&child)?;
         let pending = from.pending.remove(&id)?;
-        let was_last = from.stopping && from.pending.is_empty();
+        let was_last = from.stopping && from.is_idle();
         from.forget_old_limits();
         if let Owner::Session { session, raw_id } = &pending.owner
             && let Some(session) = self.sessions.get_mut(session)
@@ -110,7 +110,7 @@ impl Exchange {
         let Owner::Session { session, raw_id } = &pending.owner else { return };
         let (session, raw_id, cancelled) = (*session, raw_id.clone(), pending.cancelled);
         // Waiting for a person does not count: the server has asked this client something.
-        if self.sessions.get(&session).is_some_and(|s| s.asks.values().any(|a| a.child == child)) {
+        if self.sessions.get(&session).is_some_and(|s| s.is_asked_by(child)) {
             pending.deadline = Some(now + again);
             from.limits.push_back((now + again, id));
             return;

@@ -119,12 +119,15 @@ impl Exchange {
                 session.asks.remove(&id);
             }
             (session, id.to_string().into_bytes())
-        } else if let Some(Owner::Session { session, raw_id }) =
-            our_id(request).and_then(|id| self.settle(child, id)).map(|pending| pending.owner)
-        {
-            (session, raw_id.to_vec())
         } else {
-            return self.drop_from(child, "a cancellation of nothing that is in flight");
+            let id = our_id(request);
+            match id.and_then(|id| self.settle(child, id)).map(|pending| pending.owner) {
+                Some(Owner::Session { session, raw_id }) => (session, raw_id.to_vec()),
+                Some(Owner::Feed(session)) => {
+                    return self.feed_lost(child, session, id.unwrap_or_default());
+                }
+                _ => return self.drop_from(child, "a cancellation of nothing that is in flight"),
+            }
         };
         let mut splice = Splice::of(line);
         splice.replace(request, theirs);

@@ -51,15 +51,15 @@ impl Exchange {
     fn client_cancels(&mut self, session: SessionId, line: &[u8], envelope: &Envelope<'_>) {
         let Ok((params, _)) = look_inside(envelope.params) else { return };
         let Some(request) = params.request_id else { return };
+        let raw = request.get().as_bytes();
+        if self.cancel_round(session, raw) || self.cancel_wish(session, raw) {
+            return self.close_if_done(session);
+        }
         if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
             return self.cancel_waiting(session, request);
         }
-        let raw = request.get().as_bytes();
         self.end_stream(session, raw);
         self.forget_listen(session, raw);
-        if self.cancel_round(session, raw) {
-            return self.close_if_done(session);
-        }
         let Some(child) = self.ready_child(session) else { return };
         // Only a request of its own; after this its id is free again.
         let Some(id) = self.sessions.get_mut(&session).and_then(|s| s.in_flight.remove(raw)) else {

@@ -45,6 +45,7 @@ impl Exchange {
                 self.refuse(session, Some(&raw_id), &too_large(limit));
                 self.close_if_done(session);
             }
+            Some(Owner::Feed(session)) => self.feed_lost(child, session, id.unwrap_or_default()),
             _ => self.drop_from(child, "it is too long, and no request is known to wait for it"),
         }
     }
@@ -89,7 +90,7 @@ impl Exchange {
         let (session, raw_id) = match &pending.owner {
             Owner::Session { session, raw_id } => (session, raw_id),
             Owner::Own => return self.own_response(child, &pending.kind, envelope, now),
-            Owner::Feed(session) => return self.feed_ended(child, *session, envelope, now),
+            Owner::Feed(session) => return self.feed_ended(child, *session, envelope),
             Owner::Held(held) => return self.held_answered(child, *held, &pending, envelope),
         };
         let session = *session;

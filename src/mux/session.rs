@@ -227,12 +227,14 @@ impl Session {
             || !self.in_flight.is_empty()
             || !self.waiting.is_empty()
             || !self.rounds.is_empty()
+            || self.feed.is_owed()
     }
 
     /// Whether a request with this id is still open, wherever it is.
     pub(super) fn has_open(&self, raw_id: &[u8]) -> bool {
         self.in_flight.contains_key(raw_id)
             || self.rounds.has(raw_id)
+            || self.feed.has(raw_id)
             || self.listens.iter().any(|listen| *listen.raw_id == *raw_id)
     }
 
@@ -245,6 +247,13 @@ impl Session {
         self.next_ask += 1;
         self.asks.insert(id, ask);
         Some(id)
+    }
+
+    /// Whether a child waits for an answer of this client's. What a modern server wants is asked while
+    /// nothing of that request is at the child.
+    pub(super) fn is_asked_by(&self, child: ChildId) -> bool {
+        let by_it = |ask: &Ask| ask.child == child && matches!(ask.asker, Asker::Server { .. });
+        self.asks.values().any(by_it)
     }
 
     /// Learns from the `params` of `initialize`.

@@ -29,6 +29,10 @@ use crate::wire::{Ailment, ServerPlan};
 /// How long a probe stays unanswered before the server is taken for legacy.
 const PROBE: Duration = Duration::from_secs(2);
 
+/// How many questions of a handshake a server may refuse before it is given up: in either order of the
+/// eras, and one more where a probe was answered too late.
+const HANDSHAKES: u64 = 3;
+
 /// Whether a session's request can go to its server now.
 pub(super) enum Readiness {
     Ready(ChildId),
@@ -244,7 +248,10 @@ impl Exchange {
             code: i64,
         }
         let code = envelope.error.and_then(|error| members::<Code>(error).ok());
-        if code.is_some_and(|error| error.code == UNSUPPORTED_VERSION) {
+        let modern = code.is_some_and(|error| error.code == UNSUPPORTED_VERSION);
+        // A session's own handshake goes first, to servers that may know none. Our ids count what it heard.
+        let heard = self.children.get(&id).map_or(0, |child| child.next_id - 1);
+        if heard == 1 || (modern && heard <= HANDSHAKES) {
             // It speaks the modern era after all; its discovery is on the way or is asked for now.
             return self.send_probe(id, now);
         }

@@ -1,16 +1,22 @@
 //! What a server's handshake says, in the words of either era: `initialize` from discovery and back.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::mcp::envelope::{self, Params, members};
 use crate::mcp::era::{
-    self, Era, META_CAPABILITIES, META_CLIENT, META_VERSION, MODERN, NEWEST_LEGACY,
+    self, Era, META_CAPABILITIES, META_CLIENT, META_LOG, META_VERSION, MODERN, NEWEST_LEGACY,
 };
-use crate::mcp::splice::Splice;
+use crate::mcp::splice::{Splice, is_empty_object, raw_members, without_members};
 use crate::mux::child::Child;
+use crate::mux::dress::Worn;
 use crate::mux::session::Session;
+
+/// The extension whose results are handles: a legacy client knows neither them nor its methods.
+const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What a handshake of either era tells.
 #[derive(Debug, Default, Deserialize)]
@@ -61,11 +67,32 @@ pub(in crate::mux) fn server_version(handshake: &RawValue) -> Option<String> {
 
 /// Which lists a server has said that it tells changes of.
 pub(in crate::mux) fn lists_that_change(handshake: &RawValue) -> Vec<&'static str> {
-    let raw = Handshake::of(handshake).capabilities;
-    let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
-    let changes =
-        |list: &&str| capabilities.as_ref().is_some_and(|all| all[*list]["listChanged"] == true);
-    ["tools", "resources", "prompts"].into_iter().filter(changes).collect()
+    Offer::of(handshake).lists
+}
+
+/// What of a server's handshake decides how a legacy session is served by a modern server.
+#[derive(Debug, Default)]
+pub(in crate::mux) struct Offer {
+    /// The lists whose changes it tells.
+    pub(in crate::mux) lists: Vec<&'static str>,
+    /// It tells changes of single resources.
+    pub(in crate::mux) resources: bool,
+    /// It sends log messages.
+    pub(in crate::mux) logs: bool,
+}
+
+impl Offer {
+    pub(in crate::mux) fn of(handshake: &RawValue) -> Self {
+        let raw = Handshake::of(handshake).capabilities;
+        let all: Value =
+            raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        let changes = |list: &&str| all[*list]["listChanged"] == true;
+        Self {
+            lists: ["tools", "resources", "prompts"].into_iter().filter(changes).collect(),
+            resources: all["resources"]["subscribe"] == true,
+            logs: all.get("logging").is_some(),
+        }
+    }
 }
 
 /// Whether a server has said that it has tools, resources or prompts.
@@ -106,7 +133,7 @@ fn from_discovery(found: &Handshake<'_>, version: &str) -> Vec<u8> {
     let mut result = format!(
         r#"{{"protocolVersion":{},"capabilities":{},"serverInfo":{}"#,
         Value::from(version),
-        raw(found.capabilities, "{}"),
+        found.capabilities.map_or("{}".into(), |all| without_tasks(all.get())),
         raw(found.server_info(), r#"{"name":"","version":""}"#),
     );
     if let Some(instructions) = found.instructions {
@@ -117,13 +144,65 @@ fn from_discovery(found: &Handshake<'_>, version: &str) -> Vec<u8> {
     result.into_bytes()
 }
 
-/// The members that a legacy session's requests get for a modern server.
-pub(super) fn modern_members(session: &Session) -> String {
+/// Capabilities of either side without tasks, which are not carried: those of 2025-11-25 are a
+/// capability, later ones an extension, and neither has what the other would be translated to.
+fn without_tasks(capabilities: &str) -> Cow<'_, str> {
+    if !capabilities.starts_with('{') || !capabilities.contains("tasks") {
+        // Spelled with escapes it is nobody's: both eras compare it as it is written here.
+        return capabilities.into();
+    }
+    let mut left = without_members(capabilities, |key| key == "tasks");
+    let extensions = raw_members(&left).find(|(key, _)| key == "extensions");
+    let Some((_, theirs)) = extensions.filter(|(_, value)| value.starts_with('{')) else {
+        return left.into();
+    };
+    let ours = without_members(theirs, |key| key == TASKS);
+    if is_empty_object(&ours) && !is_empty_object(theirs) {
+        return without_members(&left, |key| key == "extensions").into();
+    }
+    let start = theirs.as_ptr() as usize - left.as_ptr() as usize;
+    let range = start..start + theirs.len();
+    left.replace_range(range, &ours);
+    left.into()
+}
+
+/// The modern envelope that a legacy session's requests wear, from its own handshake; `level` is the
+/// least severe log message that it wants.
+pub(super) fn envelope_of(session: &Session, level: Option<&str>) -> Worn {
     let hello = session.hello.as_deref().and_then(|raw| members::<Params<'_>>(raw).ok());
-    let raw = |value: Option<&RawValue>| value.map_or("{}", RawValue::get).to_owned();
-    let (client, capabilities) =
-        hello.map_or_else(|| (raw(None), raw(None)), |h| (raw(h.client_info), raw(h.capabilities)));
-    format!(
-        r#""{META_VERSION}":"{MODERN}","{META_CLIENT}":{client},"{META_CAPABILITIES}":{capabilities}"#
-    )
+    let hello = hello.unwrap_or_default();
+    let is_object = |raw: &&RawValue| raw.get().starts_with('{');
+    let client = hello.client_info.filter(is_object);
+    let able = hello.capabilities.filter(is_object);
+    let able = able.map_or("{}".into(), |able| without_tasks(able.get()));
+    Worn {
+        version: format!(r#""{META_VERSION}":"{MODERN}""#),
+        client: client.map_or_else(String::new, |c| format!(r#""{META_CLIENT}":{}"#, c.get())),
+        capabilities: format!(r#""{META_CAPABILITIES}":{able}"#),
+        log: level.map_or_else(String::new, |level| format!(r#""{META_LOG}":"{level}""#)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_tasks;
+
+    #[test]
+    fn only_tasks_are_taken_out_of_capabilities() {
+        let tasks = r#""io.modelcontextprotocol/tasks":{"a":[1.0]}"#;
+        for (all, left) in [
+            (r#"{ }"#.to_owned(), r#"{ }"#),
+            (r#"{"tasks":{},"x":1.0e2}"#.to_owned(), r#"{"x":1.0e2}"#),
+            (r#"{"x": 1.0e2 ,"tasks":{"list":{}}}"#.to_owned(), r#"{"x": 1.0e2 }"#),
+            (format!(r#"{{"tools":{{}},"extensions":{{{tasks}}}}}"#), r#"{"tools":{}}"#),
+            (
+                format!(r#"{{"extensions": {{"ui":{{"t":[ ]}},{tasks}}},"z":"tasks"}}"#),
+                r#"{"extensions": {"ui":{"t":[ ]}},"z":"tasks"}"#,
+            ),
+            (r#"{"extensions":{},"tasks":1}"#.to_owned(), r#"{"extensions":{}}"#),
+            (r#"{"extensions":"tasks"}"#.to_owned(), r#"{"extensions":"tasks"}"#),
+        ] {
+            assert_eq!(without_tasks(&all), left, "{all}");
+        }
+    }
 }

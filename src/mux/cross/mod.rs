@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | legacy | legacy, modern | straight: the bytes of a direct connection |
 //! | modern | modern | straight |
-//! | legacy | modern | `upward`: envelope put on, results taken down; `rounds`: input asked for; `feed`: what changes |
+//! | legacy | modern | `upward`: envelope put on, results taken down; `rounds`, `input`: what the server wants first; `wishes`, `feed`: what changes |
 //! | modern | legacy | `downward`: envelope taken off, results completed; `held`: a server's own requests; `streams`: what changes |
 //!
 //! The era is a message's, not a session's: a client that probes and then falls back, or changes its mind,
@@ -15,7 +15,9 @@ pub(super) mod downward;
 pub(super) mod feed;
 pub(super) mod handshake;
 pub(super) mod held;
+mod input;
 pub(super) mod rounds;
 pub(super) mod seal;
 pub(super) mod streams;
 pub(super) mod upward;
+mod wishes;

@@ -1,14 +1,19 @@
 //! A legacy client's requests to a modern server: the envelope put on from its own handshake, results
 //! without what its revision does not know.
+//!
+//! To the modern server each legacy session is a modern client of its own. What the older revision keeps
+//! on the connection is kept here and said with each request: who asks, what it can be asked for, and its
+//! log level. What changes is heard through `feed`, input is asked for in `rounds`.
 
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use super::handshake::modern_members;
-use crate::mcp::envelope::{self, members};
-use crate::mcp::era::Era;
+use super::handshake::envelope_of;
+use crate::mcp::envelope::text;
+use crate::mcp::era::{self, level_rank};
 use crate::mcp::error::{Code, Failure};
+use crate::mcp::method::Method;
 use crate::mcp::splice::{Splice, member_ranges};
 use crate::mux::abilities::Abilities;
 use crate::mux::child::{Kind, Pending};
@@ -20,6 +25,10 @@ use crate::mux::request::Request;
 use crate::mux::server::Answer;
 use crate::names::SessionId;
 
+/// What a client hears of a server's log that has set no level: the server may decide (2025-11-25,
+/// server/utilities/logging), and a modern one sends nothing to a request that names none.
+const USUAL_LEVEL: u8 = 1;
+
 impl Exchange {
     /// A legacy client's request to a modern server.
     pub(in crate::mux) fn pass_upward(
@@ -29,82 +38,107 @@ impl Exchange {
         request: &Request<'_>,
         now: Instant,
     ) {
-        let method = request.method;
-        match method {
-            "logging/setLevel" => self.answer_empty(session, request.raw_id()),
-            "resources/subscribe"
-            | "resources/unsubscribe"
-            | "tasks/get"
-            | "tasks/result"
-            | "tasks/list"
-            | "tasks/cancel" => {
-                let failure = does_not_cross(method, Era::Legacy, Era::Modern);
+        match request.method {
+            "logging/setLevel" => self.keep_level(session, child, request),
+            "resources/subscribe" => self.wish(session, child, request, now),
+            "resources/unsubscribe" => self.unwish(session, request, now),
+            method if !crosses(method) => {
+                let failure = Failure::new(
+                    Code::MethodNotFound,
+                    "era",
+                    format!("{method} is not part of what this server offers to this client"),
+                );
                 self.refuse(session, Some(request.raw_id()), &failure);
             }
-            _ => {
-                let Some(from) = self.sessions.get(&session) else { return };
-                let more = modern_members(from);
-                let suit = Suit::Modern(&more);
-                let able = Abilities::default();
-                let way = Way { kind: Kind::Plain, suit, log: None, able, keep: false };
-                self.forward(session, child, request, way, now);
-            }
+            _ => self.forward_upward(session, child, request, now),
         }
+    }
+
+    fn forward_upward(
+        &mut self,
+        id: SessionId,
+        child: ChildId,
+        request: &Request<'_>,
+        now: Instant,
+    ) {
+        let keep = Method::of(request.method).may_need_input() && self.can_keep(id, child, request);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let logs = session.feed.offer(child, self.children.get(&child)).logs;
+        let log = logs.then(|| session.level.unwrap_or(USUAL_LEVEL));
+        let worn = envelope_of(session, log.and_then(era::level_name));
+        let suit = Suit::Modern(&worn);
+        let way = Way { kind: Kind::Plain, suit, log, able: Abilities::default(), keep };
+        self.forward(id, child, request, way, now);
+    }
+
+    /// The modern era has no level of a connection: it is said with each request from now on.
+    fn keep_level(&mut self, id: SessionId, child: ChildId, request: &Request<'_>) {
+        let level = request.params.level.and_then(text).and_then(|level| level_rank(&level));
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let failure = if !session.feed.offer(child, self.children.get(&child)).logs {
+            Failure::new(Code::MethodNotFound, "logging", "this server sends no log messages")
+        } else if let Some(level) = level {
+            session.level = Some(level);
+            return self.answer_empty(id, request.raw_id());
+        } else {
+            Failure::new(Code::InvalidParams, "level", "level is not the name of a log level")
+        };
+        self.refuse(id, Some(request.raw_id()), &failure);
     }
 
     /// A modern server's answer to a legacy client.
     pub(in crate::mux) fn answer_upward(
         &mut self,
-        _child: ChildId,
-        _session: SessionId,
-        _pending: &Pending,
+        child: ChildId,
+        session: SessionId,
+        pending: &Pending,
         result: &RawValue,
         splice: &mut Splice<'_>,
     ) -> Answer {
-        if needs_input(result) {
-            return Answer::Refuse(Failure::new(
+        let text = result.get();
+        let is_modern = |key: &str| MODERN_ONLY.contains(&key);
+        let modern =
+            if text.starts_with('{') { member_ranges(text, is_modern) } else { Vec::new() };
+        let kinds = modern.iter().filter_map(|range| kind_in(text.get(range.clone())?));
+        match kinds.into_iter().find(|kind| kind != "complete").as_deref() {
+            None => {
+                let start = splice.range(result).start;
+                for range in modern {
+                    splice.remove(start + range.start..start + range.end);
+                }
+                Answer::Give
+            }
+            Some("input_required") => self.open_round(child, session, pending, result),
+            Some(other) => Answer::Refuse(Failure::new(
                 Code::Denied,
                 "era",
-                "the server asks for input in a way that this client's revision cannot give",
-            ));
+                format!(
+                    "the server answered with a result of the kind {:?}, which this client's \
+                     revision does not have",
+                    other.chars().take(80).collect::<String>()
+                ),
+            )),
         }
-        strip_result(splice, result);
-        Answer::Give
     }
 }
 
-/// Takes the modern members off a result.
-fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
-    const MODERN_ONLY: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
-    if !result.get().starts_with('{') {
-        return;
-    }
-    let start = splice.range(result).start;
-    for range in member_ranges(result.get(), |key| MODERN_ONLY.contains(&key)) {
-        splice.remove(start + range.start..start + range.end);
-    }
+/// The members of a result that no legacy revision has.
+const MODERN_ONLY: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
+
+/// Whether a method of a legacy request has its like on a modern server. Tasks have not: those of
+/// 2025-11-25 are made by the client's wish, those of the extension by the server's.
+fn crosses(method: &str) -> bool {
+    !method.starts_with("tasks/") && method != "subscriptions/listen"
 }
 
-/// Whether a modern result asks the client for input.
-fn needs_input(result: &RawValue) -> bool {
+/// What kind of result it says it is (2026-07-28, basic/index#responses), if this one member of it, with
+/// a comma before or behind, is what says that.
+fn kind_in(member: &str) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Typed<'a> {
-        #[serde(borrow, default, rename = "resultType")]
-        kind: Option<&'a RawValue>,
+    struct Typed {
+        #[serde(rename = "resultType")]
+        kind: String,
     }
-    envelope::may_have(result, &envelope::INPUT_REQUIRED)
-        && members::<Typed<'_>>(result)
-            .is_ok_and(|typed| typed.kind.is_some_and(|kind| kind.get() == "\"input_required\""))
-}
-
-fn does_not_cross(method: &str, from: Era, to: Era) -> Failure {
-    Failure::new(
-        Code::Malformed,
-        "era",
-        format!(
-            "{method} of a {} client cannot be carried to this {} server",
-            from.as_str(),
-            to.as_str()
-        ),
-    )
+    let alone = member.trim_matches(|c: char| c == ',' || c.is_ascii_whitespace());
+    serde_json::from_str::<Typed>(&format!("{{{alone}}}")).ok().map(|typed| typed.kind)
 }
