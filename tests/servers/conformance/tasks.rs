@@ -106,7 +106,11 @@ pub(crate) fn call(server: &Arc<Server>, request: &Request) -> Outcome {
     let seconds = arguments["seconds"].as_f64().unwrap_or_default().clamp(0.0, 60.0);
     let capabilities = server.capabilities(request);
     let able = rounds::require(&capabilities, "tasks");
-    if server.era == Era::Legacy || (able.is_err() && tool == "slow_compute") {
+    if server.era == Era::Legacy {
+        // Who asked for a task would wait for nothing.
+        return Ok(text("done at once, for this era has no such tasks"));
+    }
+    if able.is_err() && tool == "slow_compute" {
         thread::sleep(Duration::from_secs_f64(seconds));
         return Ok(text("done, without a task"));
     }
