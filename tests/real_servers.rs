@@ -52,18 +52,6 @@ fn a_legacy_server_with_everything_looks_the_same() {
     assert_same(&through, &direct, "the session");
 }
 
-/// Whichever era the two agree on: tools, answers and progress are those of the server.
-#[test]
-fn a_client_that_probes_gets_tools_and_answers_of_a_legacy_server() {
-    let Some(packages) = Packages::find() else { return };
-    let stage = SideBySide::new(packages.npm_server("everything", &["stdio"]), "", nothing);
-    let plan = json!({"mode": "auto", "calls": calls(EVERYTHING)});
-    let (direct, through) = stage.compare(&packages, &plan);
-    for part in ["tools", "calls", "resources", "templates", "prompts", "instructions"] {
-        assert_same(&through[part], &direct[part], part);
-    }
-}
-
 #[test]
 fn a_server_of_its_own_may_ask_a_session_everything() {
     let Some(packages) = Packages::find() else { return };

@@ -39,9 +39,10 @@ impl Exchange {
     }
 
     fn answer_too_large(&mut self, child: ChildId, id: Option<u64>) {
+        let limit = self.line_limit().min(LONGEST_LINE);
         match id.and_then(|id| self.settle(child, id)).map(|pending| pending.owner) {
+            Some(Owner::Held(held)) => self.held_failed(child, held, too_large(limit)),
             Some(Owner::Session { session, raw_id }) => {
-                let limit = self.line_limit().min(LONGEST_LINE);
                 self.refuse(session, Some(&raw_id), &too_large(limit));
                 self.close_if_done(session);
             }
@@ -91,7 +92,7 @@ impl Exchange {
             Owner::Session { session, raw_id } => (session, raw_id),
             Owner::Own => return self.own_response(child, &pending.kind, envelope, now),
             Owner::Feed(session) => return self.feed_ended(child, *session, envelope),
-            Owner::Held(held) => return self.held_answered(child, *held, &pending, envelope),
+            Owner::Held(held) => return self.held_answered(child, *held, line),
         };
         let session = *session;
         let reused = match self.sessions.get(&session) {
@@ -147,6 +148,11 @@ impl Exchange {
         envelope: &Envelope<'_>,
         splice: &mut Splice<'_>,
     ) -> Answer {
+        let server = self.children.get(&child).and_then(|child| child.era);
+        if let (Era::Modern, Some(Era::Legacy), Some(error)) = (pending.era, server, envelope.error)
+        {
+            downward::renumber(pending.method, error, splice);
+        }
         let (Some(result), Owner::Session { raw_id, .. }) = (envelope.result, &pending.owner)
         else {
             return Answer::Give;
@@ -159,7 +165,6 @@ impl Exchange {
         if pending.kind == Kind::TasksList {
             self.hide_foreign_tasks(child, session, result, splice);
         }
-        let server = self.children.get(&child).and_then(|child| child.era);
         match (pending.era, server) {
             (Era::Legacy, Some(Era::Modern)) => {
                 self.answer_upward(child, session, pending, result, splice)

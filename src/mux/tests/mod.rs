@@ -1,11 +1,15 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
 mod any_bytes;
+mod downward;
+mod feeds;
 mod healing;
 mod health;
 mod interleavings;
 mod lives;
+mod rounds;
 mod routing;
+mod upward;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
