@@ -323,13 +323,42 @@ fn a_legacy_session_and_a_modern_one_share_a_server() {
     supervisor.stop();
 }
 
+#[test]
+fn a_server_of_the_python_sdk_tells_a_legacy_client_what_changes() {
+    let Some(packages) = Packages::find() else { return };
+    let stage = SideBySide::new(asking(&packages), "", |_| ());
+    let supervisor = stage.home.start();
+    let (mut a, mut b) = (open(&stage.home), open(&stage.home));
+    a.result("resources/subscribe", json!({"uri": "asking://news"}));
+    b.result("resources/subscribe", json!({"uri": "asking://other"}));
+    // Answered after all that was said before it, the acknowledgement of the list's changes too.
+    assert_eq!(said(&b.call("change", json!({}))), "changed");
+    let updated = a.recv_method("notifications/resources/updated");
+    assert_eq!(updated["params"], json!({"uri": "asking://news"}));
+    for session in [&mut a, &mut b] {
+        let changed = session.recv_method("notifications/tools/list_changed");
+        assert!(changed["params"].get("_meta").is_none(), "{changed}");
+        session.call("plain", json!({"text": "t"}));
+        assert!(session.aside.is_empty(), "{:?}", session.aside);
+    }
+    a.result("resources/unsubscribe", json!({"uri": "asking://news"}));
+    assert_eq!(said(&b.call("change", json!({}))), "changed");
+    a.recv_method("notifications/tools/list_changed");
+    a.call("plain", json!({"text": "t"}));
+    assert!(a.aside.is_empty(), "{:?}", a.aside);
+    supervisor.stop();
+}
+
+fn asking(packages: &Packages) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/asking.py");
+    vec![packages.python().to_str().expect("UTF-8").to_owned(), script.to_owned()]
+}
+
 /// The same server with the same answers, once for a modern client directly, once for a legacy one.
 #[test]
 fn a_server_of_the_python_sdk_asks_a_legacy_client_what_it_asks_a_modern_one() {
     let Some(packages) = Packages::find() else { return };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/asking.py");
-    let python = packages.python().to_str().expect("UTF-8").to_owned();
-    let stage = SideBySide::new(vec![python, script.to_owned()], "", |_| ());
+    let stage = SideBySide::new(asking(&packages), "", |_| ());
     let sees = |mode: &str, server: &[String]| -> Value {
         let calls = json!([["introduce", {"greeting": "hi"}], ["plain", {"text": "ü"}]]);
         let plan = json!({"mode": mode, "callbacks": true, "calls": calls}).to_string();

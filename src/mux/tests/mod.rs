@@ -5,6 +5,7 @@ mod downward;
 mod feeds;
 mod healing;
 mod health;
+mod inputs;
 mod interleavings;
 mod lives;
 mod rounds;
