@@ -1,4 +1,5 @@
-//! `docs/conformance.md`, which lists every check that does not pass: held against what the suite says.
+//! `docs/conformance.md`, held against what the suite says: every check that says something else through
+//! tenantd has a row there, and no other has.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::suite::{Check, Checks};
 
-/// What checks said that say something worth a word.
+/// Checks, each with what it said.
 pub(crate) type List = BTreeMap<String, String>;
 
-/// The table below this heading: check and outcome. Each row has a reason, or whatever its third cell is.
+/// The table below this heading: its first two cells. The third, mostly the reason, is never empty.
 pub(crate) fn documented(heading: &str) -> List {
     let text = include_str!("../../docs/conformance.md");
     let (_, part) = text.split_once(&format!("\n## {heading}\n")).expect("a heading");
