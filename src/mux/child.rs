@@ -14,10 +14,10 @@ use crate::mcp::era::Era;
 use crate::names::SessionId;
 
 /// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
-const TASKS: usize = 10_000;
+pub(super) const TASKS: usize = 10_000;
 
 /// The most elicitations of one child whose end is awaited.
-const ELICITATIONS: usize = 10_000;
+pub(super) const ELICITATIONS: usize = 10_000;
 
 /// Whom an answer of the child's belongs to.
 #[derive(Debug)]

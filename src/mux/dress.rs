@@ -24,8 +24,7 @@ pub(super) fn dress<'a>(
     let context = match request.meta.context {
         // What a client put there is replaced in its place.
         Some(theirs) => {
-            let value = context.split_once(':').map_or("null", |(_, value)| value);
-            splice.replace(theirs, value.as_bytes());
+            splice.replace(theirs, context_value(context).as_bytes());
             ""
         }
         None => context,
@@ -40,6 +39,11 @@ pub(super) fn dress<'a>(
         (None, None, None) => {}
     }
     token
+}
+
+/// The value of the member that a context is.
+pub(super) fn context_value(context: &str) -> &str {
+    context.split_once(':').map_or("null", |(_, value)| value)
 }
 
 /// Methods whose parameters are looked at beside their `_meta`.

@@ -11,11 +11,10 @@ use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::session::Raw;
 use crate::mcp::envelope::{Envelope, members};
-use crate::mcp::era;
 use crate::names::SessionId;
 
 /// Subscriptions of one session that are kept.
-const KEPT: usize = 32;
+pub(super) const KEPT: usize = 32;
 /// The longest request that is kept, bytes.
 const LONGEST: usize = 64 * 1024;
 
@@ -30,7 +29,7 @@ pub(super) struct Listen {
 
 impl Listen {
     /// What the client asked to hear of: the raw filter.
-    fn filter(&self) -> Option<Value> {
+    fn filter(&self) -> Option<&RawValue> {
         #[derive(Deserialize)]
         struct Wanted<'a> {
             #[serde(borrow)]
@@ -38,25 +37,29 @@ impl Listen {
         }
         let envelope = Envelope::read(&self.line).ok()?;
         let wanted: Wanted<'_> = members(envelope.params?).ok()?;
-        serde_json::from_str(wanted.notifications.get()).ok()
+        Some(wanted.notifications)
     }
 
     /// The notification that a list changed, for this subscription, if it is for that.
     pub(super) fn changed(&self, list: &str, method: &str) -> Option<Vec<u8>> {
-        (self.filter()?[format!("{list}ListChanged")] == true)
-            .then(|| self.tagged(method, &mut serde_json::json!({})))
-            .flatten()
+        let filter: Value = serde_json::from_str(self.filter()?.get()).ok()?;
+        (filter[format!("{list}ListChanged")] == true).then(|| self.tagged(method, ""))
     }
 
     fn acknowledgement(&self) -> Option<Vec<u8>> {
-        let mut params = serde_json::json!({"notifications": self.filter()?});
-        self.tagged("notifications/subscriptions/acknowledged", &mut params)
+        let filter = format!(r#""notifications":{},"#, self.filter()?.get());
+        Some(self.tagged("notifications/subscriptions/acknowledged", &filter))
     }
 
-    fn tagged(&self, method: &str, params: &mut Value) -> Option<Vec<u8>> {
-        let id: Value = serde_json::from_slice(&self.raw_id).ok()?;
-        params["_meta"] = serde_json::json!({"io.modelcontextprotocol/subscriptionId": id});
-        Some(era::notification(method, Some(params)))
+    /// A notification of this subscription, with the client's own id byte for byte; `members` stand before
+    /// its `_meta`.
+    fn tagged(&self, method: &str, members: &str) -> Vec<u8> {
+        let mut line = format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{members}"#);
+        line.push_str(r#""_meta":{"io.modelcontextprotocol/subscriptionId":"#);
+        let mut line = line.into_bytes();
+        line.extend_from_slice(&self.raw_id);
+        line.extend_from_slice(b"}}}");
+        line
     }
 }
 

@@ -21,10 +21,14 @@ mod children;
 mod client;
 mod configure;
 mod cross;
+#[cfg(any(test, fuzzing))]
+mod desk;
 mod dress;
 mod driver;
 mod exchange;
 mod finish;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod listens;
 mod log;

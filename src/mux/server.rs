@@ -264,16 +264,23 @@ impl Exchange {
             }
             (session, id.to_string().into_bytes())
         } else if let Some(Owner::Session { session, raw_id }) =
-            our_id(request).and_then(|id| self.settle(child, id)).map(|pending| pending.owner)
+            self.end_of_listen(child, request).map(|pending| pending.owner)
         {
             (session, raw_id.to_vec())
         } else {
-            return self.drop_from(child, "a cancellation of nothing that is in flight");
+            return self.drop_from(child, "a cancellation of nothing that it can take back");
         };
         let mut splice = Splice::of(line);
         splice.replace(request, theirs);
         self.send(session, |out| splice.write(out));
         self.close_if_done(session);
+    }
+
+    /// A subscription that its server ends: nothing else is its to cancel (2026-07-28, patterns/cancellation).
+    fn end_of_listen(&mut self, child: ChildId, request: &RawValue) -> Option<Pending> {
+        let id = our_id(request)?;
+        let pending = self.children.get(&child)?.pending.get(&id)?;
+        if pending.kind == Kind::Listen { self.settle(child, id) } else { None }
     }
 
     /// A log message goes to the one session that it can be about, else to the server log.

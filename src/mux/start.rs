@@ -9,10 +9,13 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
+use super::client::look_inside;
 use super::cross;
+use super::dress::context_value;
 use super::exchange::Exchange;
 use super::memory;
 use super::outbox::{Act, ChildId, End};
@@ -23,6 +26,7 @@ use crate::lifecycle::{Cause, Effect, Event, Phase};
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era::{self, Era, UNSUPPORTED_VERSION};
 use crate::mcp::error::{Code, Failure};
+use crate::mcp::splice::Splice;
 use crate::names::SessionId;
 use crate::wire::{Ailment, ServerPlan};
 
@@ -72,7 +76,7 @@ impl Exchange {
                 Readiness::Wait
             }
             Effect::Refuse { until, cause: Cause::Crash } => {
-                self.timers.set(until, Timer::Retry(key.clone()));
+                self.timers.renew(until, Timer::Retry(key.clone()));
                 Readiness::Wait
             }
             Effect::Refuse { .. } => match self.broken(key) {
@@ -162,7 +166,7 @@ impl Exchange {
         let ours = child.take_id();
         let line = era::discover_request(ours);
         self.send_own(id, ours, Kind::Discover, &line, now);
-        self.timers.set(now + PROBE, Timer::Probe(id));
+        self.timers.renew(now + PROBE, Timer::Probe(id));
     }
 
     fn send_initialize(&mut self, id: ChildId, now: Instant) {
@@ -170,16 +174,13 @@ impl Exchange {
         child.shake = Shake::Initializing;
         let ours = child.take_id();
         let slot = child.slot.clone();
-        let hello = match slot.whose {
-            Whose::Session(session) => self.sessions.get(&session).and_then(|s| s.hello.as_deref()),
+        let session = match slot.whose {
+            Whose::Session(session) => self.sessions.get(&session),
             Whose::Tenant | Whose::User(_) => None,
         };
+        let hello = session.and_then(|session| Some((session.hello.as_deref()?, session)));
         let line = match hello {
-            Some(params) => format!(
-                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{}}}"#,
-                params.get()
-            )
-            .into_bytes(),
+            Some((params, session)) => own_hello(ours, params, &session.context),
             None => {
                 let shared = self
                     .server_plan(&slot.server)
@@ -261,7 +262,7 @@ impl Exchange {
         self.give_up(id, &format!("it refused the handshake: {error}"), now);
     }
 
-    fn ready(&mut self, id: ChildId, era: Era, result: &serde_json::value::RawValue, now: Instant) {
+    fn ready(&mut self, id: ChildId, era: Era, result: &RawValue, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.shake = Shake::Done;
         child.era = Some(era);
@@ -317,7 +318,7 @@ impl Exchange {
     }
 
     /// What a session listed before a restart may not be what the server has now.
-    fn announce(&mut self, id: ChildId, handshake: &serde_json::value::RawValue) {
+    fn announce(&mut self, id: ChildId, handshake: &RawValue) {
         for list in cross::lists_that_change(handshake) {
             let line = era::notification(&format!("notifications/{list}/list_changed"), None);
             self.tell_everyone(id, &line);
@@ -337,4 +338,20 @@ impl Exchange {
         let line = era::request(ours, method, params);
         self.send_own(id, ours, Kind::Plain, &line, now);
     }
+}
+
+/// A session's own `initialize` for a child of its own, as it came but for the id. What its client put in
+/// the place of our context is replaced there, as in each of its requests: a server may believe it.
+fn own_hello(id: u64, params: &RawValue, context: &str) -> Vec<u8> {
+    let mut splice = Splice::of(params.get().as_bytes());
+    if let Ok((_, meta)) = look_inside(Some(params))
+        && let Some(theirs) = meta.context
+    {
+        splice.replace(theirs, context_value(context).as_bytes());
+    }
+    let mut line =
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":"#).into_bytes();
+    splice.write(&mut line);
+    line.push(b'}');
+    line
 }

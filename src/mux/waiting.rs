@@ -30,7 +30,7 @@ impl Exchange {
         }
         if first && !session.replaying {
             let limit = self.start_limit(id);
-            self.timers.set(now + limit, Timer::Patience(id));
+            self.timers.renew(now + limit, Timer::Patience(id));
         }
     }
 
@@ -145,7 +145,7 @@ impl Exchange {
         if stopping {
             // A server that finishes before its restart: the start has not begun.
             let limit = self.start_limit(id);
-            return self.timers.set(now + limit, Timer::Patience(id));
+            return self.timers.renew(now + limit, Timer::Patience(id));
         }
         let ailment = self.late(&key);
         self.answer_waiting(id, &ailment);
@@ -174,7 +174,7 @@ impl Exchange {
                 self.slots.get(key).map(|slot| slot.lifecycle.phase())
             && until > now
         {
-            self.timers.set(until, Timer::Retry(key.clone()));
+            self.timers.renew(until, Timer::Retry(key.clone()));
         }
     }
 }
