@@ -10,11 +10,16 @@ use super::health::Health;
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
 use crate::lifecycle::Lifecycle;
+use crate::mcp::envelope::LONGEST_ID;
 use crate::mcp::era::Era;
 use crate::names::SessionId;
 
 /// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
 pub(super) const TASKS: usize = 10_000;
+
+/// The most requests in flight at one child whose answer nobody waits for: a server need not answer what
+/// was cancelled, and one that answers nothing costs no more than this.
+pub(super) const UNWANTED: usize = 1024;
 
 /// The most elicitations of one child whose end is awaited.
 pub(super) const ELICITATIONS: usize = 10_000;
@@ -101,6 +106,9 @@ pub(super) struct Child {
     pub(super) pending: FxHashMap<u64, Pending>,
     /// Time limits in the order of their setting; some are of requests that are answered.
     pub(super) limits: VecDeque<(Instant, u64)>,
+    /// Requests in flight whose answer nobody waits for: given up by their client, or only to be heard.
+    /// The oldest are forgotten first; some are answered.
+    pub(super) unwanted: VecDeque<u64>,
     pub(super) next_id: u64,
     pub(super) tasks: HashMap<String, TaskOwner>,
     tasks_by_age: VecDeque<String>,
@@ -130,6 +138,7 @@ impl Child {
             version: None,
             pending: FxHashMap::default(),
             limits: VecDeque::new(),
+            unwanted: VecDeque::new(),
             makes_tasks: false,
             next_id: 1,
             tasks: HashMap::new(),
@@ -166,8 +175,11 @@ impl Child {
         }
     }
 
-    /// Notes who made a task.
+    /// Notes who made a task; one with an endless name is nobody's.
     pub(super) fn own_task(&mut self, task: String, owner: TaskOwner) {
+        if task.len() > LONGEST_ID {
+            return;
+        }
         if self.tasks.insert(task.clone(), owner).is_none() {
             self.tasks_by_age.push_back(task);
         }
@@ -180,7 +192,7 @@ impl Child {
 
     /// Notes who is asked something that ends with a notification; of too many the end is not told.
     pub(super) fn own_elicitation(&mut self, elicitation: String, session: SessionId) {
-        if self.elicitations.len() < ELICITATIONS {
+        if self.elicitations.len() < ELICITATIONS && elicitation.len() <= LONGEST_ID {
             self.elicitations.insert(elicitation, session);
         }
     }

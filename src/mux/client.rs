@@ -15,7 +15,8 @@ use super::outbox::{ChildId, End};
 use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
 use crate::mcp::envelope::{
-    Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
+    Envelope, LONGEST_ID, META, Malformed, Message, Meta, Params, good_id, may_have, members,
+    our_id,
 };
 use crate::mcp::era::{self, Era};
 use crate::mcp::error::{Code, Failure};
@@ -57,6 +58,11 @@ pub(super) fn reread(line: &[u8], with: impl FnOnce(&Request<'_>)) {
     with(&Request { line, envelope: &envelope, id, method: &method, params, meta });
 }
 
+/// Whether what stands in the place of an id is one: nobody has read the line that it was found in.
+fn is_id(found: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(found).is_ok_and(good_id)
+}
+
 /// The parameters and the `_meta` that routing depends on.
 pub(super) fn look_inside(params: Option<&RawValue>) -> Result<(Params<'_>, Meta<'_>), Malformed> {
     let params: Params<'_> = params.map(members).transpose()?.unwrap_or_default();
@@ -70,11 +76,13 @@ impl Exchange {
         self.now = now;
         match line {
             Line::Whole(line) => self.client_message(session, line, now),
-            Line::TooLong(head) => {
-                let id = head.id.filter(|_| head.has_method);
+            // It may have been closed by a line of the same chunk.
+            Line::TooLong(head) if self.sessions.contains_key(&session) => {
+                let id = head.id.filter(|id| head.has_method && is_id(id));
                 let failure = too_large(self.line_limit());
                 self.refuse(session, id.as_deref(), &failure);
             }
+            Line::TooLong(_) => {}
         }
     }
 
@@ -128,6 +136,9 @@ impl Exchange {
             params => look_inside(params),
         };
         let (params, meta) = match looked {
+            Ok((_, meta)) if meta.progress_token.is_some_and(|it| it.get().len() > LONGEST_ID) => {
+                return self.refuse(session, Some(raw_id), &bad_id());
+            }
             Ok(found) => found,
             Err(malformed) => return self.refuse(session, Some(raw_id), &bad(malformed)),
         };
@@ -311,6 +322,7 @@ impl Exchange {
         if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
             pending.cancelled = true;
         }
+        self.forget_in_time(child, id);
         let mut splice = Splice::of(line);
         splice.replace(request, id.to_string().into_bytes());
         self.out.line(End::Child(child), |out| splice.write(out));

@@ -4,7 +4,7 @@
 use super::client::Request;
 use super::exchange::LONGEST_LINE;
 use super::session::Raw;
-use crate::mcp::envelope::Malformed;
+use crate::mcp::envelope::{LONGEST_ID, Malformed};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
 
@@ -61,7 +61,14 @@ pub(super) fn bad(malformed: Malformed) -> Failure {
 
 /// An id that nobody may use.
 pub(super) fn bad_id() -> Failure {
-    Failure::new(Code::Malformed, "bad-id", "a request id is a string or an integer, never null")
+    Failure::new(
+        Code::Malformed,
+        "bad-id",
+        format!(
+            "a request id is a string or an integer, never null, and like a progress token not longer \
+             than {LONGEST_ID} bytes"
+        ),
+    )
 }
 
 /// A message over the limit.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::child::{Child, Kind, Owner, Pending, Slot};
+use super::child::{Child, Kind, Owner, Pending, Slot, UNWANTED};
 use super::memory::Knowledge;
 use super::outbox::{Act, ChildId, End, Outbox};
 use super::session::{Raw, Session, SlotKey};
@@ -235,6 +235,17 @@ impl Exchange {
             self.end_child(child);
         }
         Some(pending)
+    }
+
+    /// Nobody waits for the answer to a request: it is remembered only as long as there are few of those.
+    pub(super) fn forget_in_time(&mut self, child: ChildId, id: u64) {
+        let Some(to) = self.children.get_mut(&child) else { return };
+        to.unwanted.push_back(id);
+        if to.unwanted.len() > UNWANTED
+            && let Some(oldest) = to.unwanted.pop_front()
+        {
+            self.settle(child, oldest);
+        }
     }
 
     /// Progress puts a request's time limit off, up to an hour.

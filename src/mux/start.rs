@@ -337,6 +337,7 @@ impl Exchange {
         let ours = child.take_id();
         let line = era::request(ours, method, params);
         self.send_own(id, ours, Kind::Plain, &line, now);
+        self.forget_in_time(id, ours);
     }
 }
 

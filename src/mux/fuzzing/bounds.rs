@@ -1,17 +1,14 @@
 //! What the exchange may hold at most, whatever its ends do: looked at after every step.
 
-use crate::mux::child::{ELICITATIONS, TASKS};
+use crate::mux::asks::SUBSCRIPTIONS;
+use crate::mux::child::{ELICITATIONS, TASKS, UNWANTED};
 use crate::mux::exchange::{Exchange, LONGEST_LINE};
 use crate::mux::listens::KEPT;
 use crate::mux::outbox::End;
 use crate::mux::session::{ASKS, IN_FLIGHT, WAITING_BYTES, WAITING_LINES};
 
-/// Subscriptions to resources of one session.
-const SUBSCRIPTIONS: usize = 1024;
-/// Requests in flight at a child beside those that its sessions have in flight: given up by their clients,
-/// or the mux's own.
-const GIVEN_UP: usize = 1024;
-const OWN: usize = 4096;
+/// Requests in flight at a child that somebody waits for and that are no session's: the mux's own.
+const OWN: usize = 8;
 /// Time limits at a child beside those of its requests in flight.
 const OLD_LIMITS: usize = 1026;
 /// Alarms of one session, child or slot.
@@ -39,12 +36,14 @@ pub(super) fn check(exchange: &Exchange) {
         let bytes = session.waiting.iter().map(|line| line.len()).sum();
         at_most(bytes, WAITING_BYTES, "waiting bytes");
         at_most(session.listens.len(), KEPT, "subscriptions that are kept");
-        at_most(session.subscriptions.len(), SUBSCRIPTIONS, "subscribed resources");
+        // Those on their way were asked for before there were too many.
+        let most = SUBSCRIPTIONS + IN_FLIGHT;
+        at_most(session.subscriptions.len(), most, "subscribed resources");
     }
     for child in exchange.children.values() {
         let sessions = exchange.sessions.values().filter(|session| session.slot == child.slot);
         let wanted: usize = sessions.map(|session| session.in_flight.len()).sum();
-        at_most(child.pending.len(), wanted + GIVEN_UP + OWN, "requests of a child");
+        at_most(child.pending.len(), wanted + UNWANTED + OWN, "requests of a child");
         at_most(child.limits.len(), 2 * child.pending.len() + OLD_LIMITS, "time limits");
         at_most(child.tasks.len(), TASKS, "tasks");
         at_most(child.elicitations.len(), ELICITATIONS, "elicitations");

@@ -25,14 +25,11 @@ fn servers(input: &[u8]) {
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut paths: Vec<_> = fs::read_dir(&place)
-        .expect("a corpus")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let entries = fs::read_dir(&place).expect("a corpus");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
-    let inputs: Vec<_> = paths.iter().map(|path| fs::read(path).expect("an input")).collect();
-    assert!(inputs.len() >= 20, "{} holds {} inputs only", place.display(), inputs.len());
-    inputs
+    assert!(paths.len() >= 20, "{} holds {} inputs only", place.display(), paths.len());
+    paths.iter().map(|path| fs::read(path).expect("an input")).collect()
 }
 
 /// Lots: always the same (splitmix64).

@@ -3,6 +3,7 @@
 mod healing;
 mod health;
 mod interleavings;
+mod limits;
 mod lives;
 mod routing;
 
