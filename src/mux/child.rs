@@ -153,9 +153,14 @@ impl Child {
         }
     }
 
+    /// Whether its handshake is done.
+    pub(super) fn has_shaken(&self) -> bool {
+        self.shake == Shake::Done
+    }
+
     /// Whether requests can go to it.
     pub(super) fn serves(&self) -> bool {
-        self.shake == Shake::Done && !self.stopping
+        self.has_shaken() && !self.stopping
     }
 
     /// The next id for a request to this child: small, never used again.

@@ -7,9 +7,9 @@ use std::path::Path;
 use super::play::{Hostile, Play};
 
 /// How many lines a play has at most here.
-const LINES: usize = 400;
+const LINES: usize = 150;
 /// How many inputs are made for each target.
-const MADE: usize = 2000;
+const MADE: usize = 1000;
 /// How long an input becomes, bytes.
 const LONGEST: usize = 1024;
 

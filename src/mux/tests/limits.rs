@@ -68,6 +68,16 @@ fn nothing_waits_for_an_end_that_is_gone() {
 }
 
 #[test]
+fn a_server_that_was_stopped_before_it_ran_hears_nothing() {
+    let mut desk = Desk::new(Share::Tenant);
+    let a = desk.open(1, 1000);
+    desk.initialize(a);
+    desk.exchange.restart(None, desk.now);
+    desk.client(a, r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+    assert_eq!(desk.exchange.out.backlogs().count(), 0);
+}
+
+#[test]
 fn a_legacy_client_reaches_no_task_of_a_modern_server() {
     let mut desk = Desk::new(Share::Tenant);
     let (_, child) = desk.modern(1);
