@@ -232,7 +232,7 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// The longest id, bytes as written: thousands of them are remembered, for anybody who asks.
-pub const LONGEST_ID: usize = 1024;
+pub const LONGEST_ID: usize = 4096;
 
 /// Whether this is an id that MCP allows: a string or an integer, never null and never a fraction.
 /// Integers of any size are fine, since ours replaces them on the way and the bytes come back; only what

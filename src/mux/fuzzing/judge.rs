@@ -1,5 +1,7 @@
 //! The judge: every line that leaves the exchange, looked at with nothing but what its reader may know.
 
+use std::fmt;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -25,6 +27,15 @@ struct State<'a> {
     state: Option<&'a RawValue>,
 }
 
+/// A line as text, made only where it is told.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&String::from_utf8_lossy(self.0))
+    }
+}
+
 impl Play<'_> {
     /// Every line of what an end got.
     pub(super) fn judge_lines(
@@ -44,7 +55,7 @@ impl Play<'_> {
     }
 
     pub(super) fn judge_for_client(&mut self, at: usize, line: &[u8]) {
-        let quoted = String::from_utf8_lossy(line).into_owned();
+        let quoted = Quoted(line);
         let envelope = Envelope::read(line).unwrap_or_else(|why| panic!("{why}: {quoted}"));
         let marks = self.marks.find(line);
         for mark in &marks {
@@ -98,7 +109,7 @@ impl Play<'_> {
     }
 
     pub(super) fn judge_for_server(&mut self, at: usize, line: &[u8]) {
-        let quoted = String::from_utf8_lossy(line).into_owned();
+        let quoted = Quoted(line);
         let envelope = Envelope::read(line).unwrap_or_else(|why| panic!("{why}: {quoted}"));
         let marks = self.marks.find(line);
         for mark in &marks {
@@ -109,7 +120,10 @@ impl Play<'_> {
                 let id = our_id(id).unwrap_or_else(|| panic!("an id that is not ours: {quoted}"));
                 let by = self.asker(&envelope, &quoted);
                 if let Some(by) = by {
-                    assert_eq!(self.clients[by].slot, self.servers[at].slot, "{quoted}");
+                    assert!(
+                        self.clients[by].slot == self.servers[at].slot,
+                        "not its server: {quoted}"
+                    );
                     let stolen = &self.clients[by].stolen;
                     let server = &self.servers[at];
                     for mark in &marks {
@@ -142,7 +156,7 @@ impl Play<'_> {
     }
 
     /// A reply comes to who asked, once, and from who was asked.
-    fn judge_reply(&mut self, at: usize, id: &RawValue, marks: &[Mark], quoted: &str) {
+    fn judge_reply(&mut self, at: usize, id: &RawValue, marks: &[Mark], quoted: &Quoted<'_>) {
         let authors: Vec<SessionId> = marks.iter().filter_map(|mark| self.author(*mark)).collect();
         let open = self.servers[at].asked.get(id.get().as_bytes());
         let open = open.filter(|open| !open.is_empty());
@@ -167,7 +181,7 @@ impl Play<'_> {
     }
 
     /// The client whose request it is, as the mux tells the server.
-    fn asker(&self, envelope: &Envelope<'_>, quoted: &str) -> Option<usize> {
+    fn asker(&self, envelope: &Envelope<'_>, quoted: &Quoted<'_>) -> Option<usize> {
         let (_, meta) = look_inside(envelope.params).unwrap_or_default();
         let context: Context<'_> = members(meta.context?).expect("a context is an object");
         let session = context.session.and_then(text).expect("a context tells the session");
@@ -222,7 +236,7 @@ impl Play<'_> {
         }
     }
 
-    fn is_told_once(&mut self, at: usize, mark: Mark, quoted: &str) {
+    fn is_told_once(&mut self, at: usize, mark: Mark, quoted: &Quoted<'_>) {
         if matches!(self.marks.who(mark), Audience::Asker { reach: Reach::Asker, .. })
             && !self.clients[at].stolen.contains(&mark)
         {

@@ -32,7 +32,7 @@ mod story;
 use play::{Hostile, Play};
 
 /// How many lines a play of a fuzz target has at most: enough to reach every bound.
-const LINES: usize = 12_000;
+const LINES: usize = 6_000;
 
 /// Plays `input` with hostile clients.
 ///

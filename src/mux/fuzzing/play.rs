@@ -22,8 +22,9 @@ use crate::wire::{Ailment, Farewell, MuxPlan};
 const BREATH: usize = 64 * 1024;
 /// The most alarms of one span of time: more would be a clock that does not advance.
 const ALARMS: usize = 100_000;
-/// How often a step is made in one breath.
-const FLOODS: [usize; 6] = [3, 30, 300, 1100, 5000, 4];
+/// How often a step is made in one breath: beyond every bound, but seldom, since it costs the time of many
+/// other plays.
+const FLOODS: [usize; 16] = [3, 30, 300, 1100, 5000, 4, 2, 3, 5, 8, 2, 3, 4, 6, 2, 12];
 /// Spans of time, milliseconds: around every limit that there is.
 const SPANS: [u64; 16] = [
     1, 100, 140, 400, 1000, 2000, 3001, 9000, 14_001, 30_000, 60_000, 61_000, 400_000, 600_000,
