@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// The most lines of a file.
 const LINES_MAX: usize = 400;
+/// Where the source is.
+const ALL: [&str; 4] = ["src", "tests", "benches", "fuzz/fuzz_targets"];
 /// Files that may be longer, each with its reason.
 const LONGER: [(&str, &str); 1] =
     [("src/wire.rs", "data only: the whole conversation of two processes in one place")];
@@ -164,7 +166,7 @@ fn unsafe_has_one_address() {
     // Spelled in two parts, so that this file does not find itself.
     let words = [concat!("unsa", "fe {"), concat!("unsa", "fe fn"), concat!("unsa", "fe impl")];
     let allow = concat!("allow(unsa", "fe_code");
-    for source in sources(&["src", "tests", "benches"]) {
+    for source in sources(&ALL) {
         if source.path == UNSAFE {
             continue;
         }
@@ -177,7 +179,7 @@ fn unsafe_has_one_address() {
 
 #[test]
 fn no_file_is_too_long_to_read() {
-    let all = sources(&["src", "tests", "benches"]);
+    let all = sources(&ALL);
     for source in &all {
         let lines = source.text.lines().count();
         let excused = LONGER.iter().any(|(path, _)| *path == source.path);
@@ -192,7 +194,7 @@ fn no_file_is_too_long_to_read() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for source in sources(&["src", "tests", "benches"]) {
+    for source in sources(&ALL) {
         assert!(source.text.starts_with("//! "), "{} does not open with //!", source.path);
     }
 }
@@ -207,7 +209,7 @@ fn nothing_unfinished_is_left_in() {
         concat!("FIX", "ME"),
         concat!("XX", "X:"),
     ];
-    for source in sources(&["src", "tests", "benches"]) {
+    for source in sources(&ALL) {
         for (number, line) in source.text.lines().enumerate() {
             let mark = marks.iter().find(|mark| line.contains(**mark));
             assert!(mark.is_none(), "{}:{}: {mark:?} is left in", source.path, number + 1);

@@ -249,10 +249,17 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
+/// The longest id, bytes as written: thousands of them are remembered, for anybody who asks.
+pub const LONGEST_ID: usize = 4096;
+
 /// Whether this is an id that MCP allows: a string or an integer, never null and never a fraction.
-/// Integers of any size are fine, since ours replaces them on the way and the bytes come back.
+/// Integers of any size are fine, since ours replaces them on the way and the bytes come back; only what
+/// is longer than [`LONGEST_ID`] is not.
 pub fn good_id(id: &RawValue) -> bool {
     let text = id.get();
+    if text.len() > LONGEST_ID {
+        return false;
+    }
     let digits = text.strip_prefix('-').unwrap_or(text);
     text.starts_with('"') || (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
@@ -302,6 +309,8 @@ mod tests {
             ("true", false),
             ("[]", false),
             ("{}", false),
+            (&"9".repeat(LONGEST_ID), true),
+            (&"9".repeat(LONGEST_ID + 1), false),
         ] {
             let line = format!(r#"{{"id":{id},"method":"x"}}"#);
             assert_eq!(good_id(read(&line).id.expect("an id")), good, "{id}");

@@ -78,6 +78,12 @@ impl Framer {
         }
     }
 
+    /// How much of an unfinished line is kept, bytes.
+    #[cfg(any(test, fuzzing))]
+    pub fn held(&self) -> usize {
+        self.partial.len()
+    }
+
     fn forget(&mut self) {
         self.partial.clear();
         self.partial.shrink_to(KEEP);

@@ -7,6 +7,8 @@
 pub mod envelope;
 pub mod era;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod line;
 pub mod method;
 pub mod scan;

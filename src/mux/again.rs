@@ -24,9 +24,9 @@ use crate::mcp::method::Method;
 use crate::names::SessionId;
 
 /// How many lines of one session are kept for another try: half of what may wait for a start.
-const LINES: usize = 128;
+pub(super) const LINES: usize = 128;
 /// How many bytes of them: half of what may wait for a start.
-const BYTES: usize = 512 * 1024;
+pub(super) const BYTES: usize = 512 * 1024;
 /// How many tools of one server are remembered as safe.
 const TOOLS: usize = 4096;
 /// The longest name that is, bytes.

@@ -130,7 +130,7 @@ impl Exchange {
     fn watch_for_cure(&mut self, key: &SlotKey) {
         let phase = self.slots.get(key).map(|slot| slot.lifecycle.phase());
         if let Some(Phase::Paused { until, cause: Cause::CrashLoop }) = phase {
-            self.timers.set(until, Timer::Retry(key.clone()));
+            self.timers.renew(until, Timer::Retry(key.clone()));
         }
     }
 

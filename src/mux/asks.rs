@@ -19,7 +19,7 @@ use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};
 use super::session::{Ask, Asker, Session};
 use super::tasks::TaskOwner;
-use crate::mcp::envelope::{Envelope, Meta, Params, members, text};
+use crate::mcp::envelope::{Envelope, LONGEST_ID, Meta, Params, members, text};
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::Splice;
@@ -27,6 +27,11 @@ use crate::names::SessionId;
 
 /// How much may wait for a server that asks and does not read, bytes: two longest lines.
 const UNREAD_ANSWERS: usize = 2 * LONGEST_LINE;
+
+/// Resources that a session can be subscribed to before it asks for one more.
+pub(super) const SUBSCRIPTIONS: usize = 1024;
+/// The longest URI of those, bytes.
+const LONGEST_URI: usize = 8 * 1024;
 
 impl Exchange {
     pub(super) fn child_request(
@@ -38,6 +43,9 @@ impl Exchange {
         method: &str,
     ) {
         let raw_id = id.get().as_bytes();
+        if raw_id.len() > LONGEST_ID {
+            return self.drop_from(child, "a request with an endless id");
+        }
         if method == "ping" {
             return self.answer_child(child, &era::result(raw_id, b"{}"));
         }
@@ -54,7 +62,8 @@ impl Exchange {
             Ok(Asked::Held(held)) => return self.queue_question(child, held, question()),
             Err(failure) => return self.refuse_child(child, raw_id, &failure),
         };
-        let token = meta.progress_token.map(|token| token.get().as_bytes().into());
+        let token = meta.progress_token.filter(|token| token.get().len() <= LONGEST_ID);
+        let token = token.map(|token| token.get().as_bytes().into());
         let ask = Ask { child, asker: Asker::Server { raw_id: raw_id.into(), token } };
         let Some(asked) = self.sessions.get_mut(&session) else { return };
         let Some(theirs) = asked.ask(ask) else {
@@ -83,6 +92,10 @@ impl Exchange {
     /// Answers what a server asked this mux. What a client sends waits for room before it is read; this
     /// would grow with every request of a server that does not read, so there it is lost instead.
     fn answer_child(&mut self, child: ChildId, line: &[u8]) {
+        // It may have been given up after a line of the same chunk: nothing would ever write this.
+        if !self.children.contains_key(&child) {
+            return;
+        }
         if self.out.backlog(End::Child(child)) > UNREAD_ANSWERS {
             return self.drop_from(child, "an answer to a server that does not read its stdin");
         }
@@ -162,13 +175,28 @@ impl Exchange {
                 self.task_request(session, child, request)
             }
             "resources/subscribe" => match request.params.uri.and_then(text) {
-                Some(uri) => Special::Pass(Kind::Subscribe(uri.into_owned())),
+                Some(uri) => self.subscribe(session, uri.into_owned()),
                 None => Special::Pass(Kind::Plain),
             },
             "resources/unsubscribe" => self.unsubscribe(session, child, &request.params),
             "logging/setLevel" => self.set_level(session, child, &request.params),
             _ => Special::Pass(Kind::Plain),
         }
+    }
+
+    /// What is subscribed is remembered, for who it is told to and for the next child: so much and no more.
+    fn subscribe(&self, id: SessionId, uri: String) -> Special {
+        let held = self.sessions.get(&id).map_or(0, |session| session.subscriptions.len());
+        if held >= SUBSCRIPTIONS || uri.len() > LONGEST_URI {
+            return Special::Refuse(Failure::new(
+                Code::TooMany,
+                "subscriptions",
+                format!(
+                    "a session holds at most {SUBSCRIPTIONS} subscriptions, of {LONGEST_URI} bytes"
+                ),
+            ));
+        }
+        Special::Pass(Kind::Subscribe(uri))
     }
 
     fn unsubscribe(&mut self, id: SessionId, child: ChildId, params: &Params<'_>) -> Special {

@@ -18,12 +18,17 @@ use super::session::{Raw, SlotKey};
 use super::states::States;
 use super::tasks::TaskOwners;
 use crate::lifecycle::Lifecycle;
+use crate::mcp::envelope::LONGEST_ID;
 use crate::mcp::era::Era;
 use crate::mcp::method::Method;
 use crate::names::SessionId;
 
+/// The most requests in flight at one child whose answer nobody waits for: a server need not answer what
+/// was cancelled, and one that answers nothing costs no more than this.
+pub(super) const UNWANTED: usize = 1024;
+
 /// The most elicitations of one child whose end is awaited.
-const ELICITATIONS: usize = 10_000;
+pub(super) const ELICITATIONS: usize = 10_000;
 
 /// Whom an answer of the child's belongs to.
 #[derive(Debug)]
@@ -149,6 +154,9 @@ pub(super) struct Child {
     pub(super) pending: FxHashMap<u64, Pending>,
     /// Time limits in the order of their setting; some are of requests that are answered.
     pub(super) limits: VecDeque<(Instant, u64)>,
+    /// Requests in flight whose answer nobody waits for: given up by their client, or only to be heard.
+    /// The oldest are forgotten first; some are answered.
+    pub(super) unwanted: VecDeque<u64>,
     pub(super) next_id: u64,
     /// Its handshake speaks of tasks: only then are answers searched for them.
     pub(super) makes_tasks: bool,
@@ -186,6 +194,7 @@ impl Child {
             version: None,
             pending: FxHashMap::default(),
             limits: VecDeque::new(),
+            unwanted: VecDeque::new(),
             makes_tasks: false,
             has_safe_tools: false,
             full: false,
@@ -203,9 +212,14 @@ impl Child {
         }
     }
 
+    /// Whether its handshake is done.
+    pub(super) fn has_shaken(&self) -> bool {
+        self.shake == Shake::Done
+    }
+
     /// Whether requests can go to it.
     pub(super) fn serves(&self) -> bool {
-        self.shake == Shake::Done && !self.stopping
+        self.has_shaken() && !self.stopping
     }
 
     /// The next id for a request to this child: small, never used again.
@@ -227,7 +241,7 @@ impl Child {
 
     /// Notes who is asked something that ends with a notification; of too many the end is not told.
     pub(super) fn own_elicitation(&mut self, elicitation: String, session: SessionId) {
-        if self.elicitations.len() < ELICITATIONS {
+        if self.elicitations.len() < ELICITATIONS && elicitation.len() <= LONGEST_ID {
             self.elicitations.insert(elicitation, session);
         }
     }

@@ -21,7 +21,9 @@ use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};
 use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
-use crate::mcp::envelope::{CURSOR, Envelope, META, Message, good_id, may_have, members, text};
+use crate::mcp::envelope::{
+    CURSOR, Envelope, LONGEST_ID, META, Message, good_id, may_have, members, text,
+};
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
@@ -64,11 +66,13 @@ impl Exchange {
         self.now = now;
         match line {
             Line::Whole(line) => self.client_message(session, line, now),
-            Line::TooLong(head) => {
-                let id = head.id.filter(|_| head.has_method);
+            // It may have been closed by a line of the same chunk.
+            Line::TooLong(head) if self.sessions.contains_key(&session) => {
+                let id = head.id.filter(|id| head.has_method && is_id(id));
                 let failure = too_large(self.line_limit());
                 self.refuse(session, id.as_deref(), &failure);
             }
+            Line::TooLong(_) => {}
         }
     }
 
@@ -124,6 +128,9 @@ impl Exchange {
             params => look_inside(params),
         };
         let (params, meta) = match looked {
+            Ok((_, meta)) if meta.progress_token.is_some_and(|it| it.get().len() > LONGEST_ID) => {
+                return self.refuse(session, Some(raw_id), &bad_id());
+            }
             Ok(found) => found,
             Err(malformed) => return self.refuse(session, Some(raw_id), &bad(malformed)),
         };
@@ -372,4 +379,9 @@ fn no_handshake(era: Option<Era>) -> Failure {
             "the first request of a session is initialize or server/discover",
         ),
     }
+}
+
+/// Whether what stands in the place of an id is one: nobody has read the line that it was found in.
+fn is_id(found: &[u8]) -> bool {
+    serde_json::from_slice::<&RawValue>(found).is_ok_and(good_id)
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::exchange::LONGEST_LINE;
 use super::request::Request;
 use super::session::Raw;
-use crate::mcp::envelope::Malformed;
+use crate::mcp::envelope::{LONGEST_ID, Malformed};
 use crate::mcp::era::{META_CAPABILITIES, META_CLIENT, META_CONTEXT, META_LOG, META_VERSION};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::splice::{Splice, member_ranges, raw_members};
@@ -116,6 +116,11 @@ fn legacy_meta<'a>(meta: &RawValue, id: &str, context: &str) -> Cow<'a, [u8]> {
     Cow::Owned(text.into_bytes())
 }
 
+/// The value of the member that a context is.
+pub(super) fn context_value(context: &str) -> &str {
+    context.split_once(':').map_or("null", |(_, value)| value)
+}
+
 /// Methods whose parameters are looked at beside their `_meta`.
 pub(super) fn needs_params(method: &str) -> bool {
     matches!(
@@ -131,7 +136,14 @@ pub(super) fn bad(malformed: Malformed) -> Failure {
 
 /// An id that nobody may use.
 pub(super) fn bad_id() -> Failure {
-    Failure::new(Code::Malformed, "bad-id", "a request id is a string or an integer, never null")
+    Failure::new(
+        Code::Malformed,
+        "bad-id",
+        format!(
+            "a request id is a string or an integer, never null, and like a progress token not longer \
+             than {LONGEST_ID} bytes"
+        ),
+    )
 }
 
 /// A message over the limit.

@@ -158,7 +158,10 @@ impl Exchange {
     pub(super) fn ready_child(&self, session: SessionId) -> Option<ChildId> {
         let slot = self.slots.get(&self.sessions.get(&session)?.slot)?;
         match slot.lifecycle.phase() {
-            Phase::Running { .. } | Phase::Stopping => slot.child,
+            // One that was stopped before its handshake hears nothing.
+            Phase::Running { .. } | Phase::Stopping => {
+                slot.child.filter(|child| self.children.get(child).is_some_and(Child::has_shaken))
+            }
             _ => None,
         }
     }

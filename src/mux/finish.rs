@@ -274,7 +274,7 @@ impl Exchange {
         // Nobody but its own session ever uses a session's child again.
         let own = matches!(key.whose, super::session::Whose::Session(_));
         let after = if own { Duration::ZERO } else { Duration::from_millis(ms) };
-        self.timers.set(now + after, Timer::Idle(key.clone()));
+        self.timers.renew(now + after, Timer::Idle(key.clone()));
     }
 
     pub(super) fn idle(&mut self, key: &SlotKey, now: Instant) {
@@ -332,8 +332,8 @@ impl Exchange {
             self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }
-        let children: Vec<_> =
-            self.children.values().filter(|child| !child.stopping).map(|child| child.id).collect();
+        // Also those that were to finish something before a restart: nobody waits for it any more.
+        let children: Vec<_> = self.children.keys().copied().collect();
         for child in children {
             self.end_child(child);
         }

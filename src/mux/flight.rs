@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::abilities::Abilities;
-use super::child::{Kind, Owner, Pending};
+use super::child::{Kind, Owner, Pending, UNWANTED};
 use super::exchange::Exchange;
 use super::outbox::{ChildId, End};
 use super::session::Raw;
@@ -103,6 +103,17 @@ impl Exchange {
             self.end_child(child);
         }
         Some(pending)
+    }
+
+    /// Nobody waits for the answer to a request: it is remembered only as long as there are few of those.
+    pub(super) fn forget_in_time(&mut self, child: ChildId, id: u64) {
+        let Some(to) = self.children.get_mut(&child) else { return };
+        to.unwanted.push_back(id);
+        if to.unwanted.len() > UNWANTED
+            && let Some(oldest) = to.unwanted.pop_front()
+        {
+            self.settle(child, oldest);
+        }
     }
 
     /// Progress puts a request's time limit off, up to an hour.

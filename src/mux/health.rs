@@ -34,7 +34,7 @@ pub(super) struct Health {
 impl Exchange {
     /// A child is ready: from now on it is looked at.
     pub(super) fn watch_health(&mut self, child: ChildId, now: Instant) {
-        self.timers.set(now + EVERY, Timer::Health(child));
+        self.timers.renew(now + EVERY, Timer::Health(child));
     }
 
     /// It is time to look at a child, or a check came due.

@@ -16,7 +16,7 @@ use crate::mcp::era::META_SUBSCRIPTION;
 use crate::names::SessionId;
 
 /// Subscriptions of one session that are kept.
-const KEPT: usize = 32;
+pub(super) const KEPT: usize = 32;
 /// The longest request that is kept, bytes.
 const LONGEST: usize = 64 * 1024;
 

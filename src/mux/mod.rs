@@ -25,11 +25,15 @@ mod client;
 mod configure;
 mod confine;
 mod cross;
+#[cfg(any(test, fuzzing))]
+mod desk;
 mod dress;
 mod driver;
 mod exchange;
 mod finish;
 mod flight;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod health;
 mod listens;
 mod lists;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use super::asks::covers;
-use super::child::{Kind, Owner};
+use super::child::{Kind, Owner, Pending};
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::request::look_inside;
@@ -47,7 +47,7 @@ impl Exchange {
             "notifications/tasks/status" => self.tell_task_owner(child, line, &params, &meta),
             "notifications/elicitation/complete" => self.child_elicited(child, line, &params),
             _ if meta.related_task.is_some() => self.tell_task_owner(child, line, &params, &meta),
-            _ => self.tell_only_one(child, line),
+            _ => self.tell_only_one(child, line, meta.subscription_id.is_some()),
         }
     }
 
@@ -126,18 +126,28 @@ impl Exchange {
             (session, id.to_string().into_bytes())
         } else {
             let id = our_id(request);
-            match id.and_then(|id| self.settle(child, id)).map(|pending| pending.owner) {
+            match id.and_then(|id| self.end_of_listen(child, id)).map(|pending| pending.owner) {
                 Some(Owner::Session { session, raw_id }) => (session, raw_id.to_vec()),
                 Some(Owner::Feed(session)) => {
                     return self.feed_lost(child, session, id.unwrap_or_default());
                 }
-                _ => return self.drop_from(child, "a cancellation of nothing that is in flight"),
+                _ => {
+                    let why = "a cancellation of nothing that it can take back";
+                    return self.drop_from(child, why);
+                }
             }
         };
         let mut splice = Splice::of(line);
         splice.replace(request, theirs);
         self.send(session, |out| splice.write(out));
         self.close_if_done(session);
+    }
+
+    /// A subscription that its server ends: nothing else is its to cancel (2026-07-28, patterns/cancellation).
+    fn end_of_listen(&mut self, child: ChildId, id: u64) -> Option<Pending> {
+        let pending = self.children.get(&child)?.pending.get(&id)?;
+        let listens = pending.kind == Kind::Listen || matches!(pending.owner, Owner::Feed(_));
+        if listens { self.settle(child, id) } else { None }
     }
 
     /// A log message goes to the one session that it can be about, else to the server log.
@@ -192,18 +202,21 @@ impl Exchange {
         }
     }
 
-    fn tell_only_one(&mut self, child: ChildId, line: &[u8]) {
-        match self.one_candidate(child).filter(|session| self.may_be_told(child, *session)) {
+    /// `tagged`: the server has put a subscription on it.
+    fn tell_only_one(&mut self, child: ChildId, line: &[u8], tagged: bool) {
+        let told = |session: &SessionId| self.may_be_told(child, *session, tagged);
+        match self.one_candidate(child).filter(told) {
             Some(session) => self.send(session, |out| out.extend_from_slice(line)),
             None => self.drop_from(child, "a notification that could be for several clients"),
         }
     }
 
-    /// A modern client hears what is about a request of its, and what it subscribed to: nothing else.
-    fn may_be_told(&self, child: ChildId, session: SessionId) -> bool {
+    /// A modern client hears what is about a request of its, and what it subscribed to: nothing else, and
+    /// nothing that a legacy server puts a subscription on, which it cannot know.
+    fn may_be_told(&self, child: ChildId, session: SessionId, tagged: bool) -> bool {
         let Some(it) = self.sessions.get(&session) else { return false };
         let legacy = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Legacy));
-        !(legacy && it.era == Some(Era::Modern) && it.in_flight.is_empty())
+        !(legacy && it.era == Some(Era::Modern) && (tagged || it.in_flight.is_empty()))
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.

@@ -122,6 +122,12 @@ impl Outbox {
         self.queues.get(&end).map_or(0, |queue| queue.front().len())
     }
 
+    /// How many bytes wait for each end.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn backlogs(&self) -> impl Iterator<Item = (End, usize)> {
+        self.queues.iter().map(|(end, queue)| (*end, queue.front().len()))
+    }
+
     /// Whether nothing waits, for anybody.
     pub(super) fn is_idle(&self) -> bool {
         self.acts.is_empty() && self.queues.values().all(|queue| queue.front().is_empty())

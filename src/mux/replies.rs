@@ -70,6 +70,7 @@ impl Exchange {
             pending.cancelled = true;
             pending.again = None;
         }
+        self.forget_in_time(child, id);
         let mut splice = Splice::of(line);
         splice.replace(request, id.to_string().into_bytes());
         self.out.line(End::Child(child), |out| splice.write(out));

@@ -24,12 +24,12 @@ use crate::wire::{Holder, MuxPlan};
 pub(super) type Raw = Rc<[u8]>;
 
 /// How many bytes may wait for a server that is starting.
-const WAITING_BYTES: usize = 1024 * 1024;
+pub(super) const WAITING_BYTES: usize = 1024 * 1024;
 /// How many lines may.
-const WAITING_LINES: usize = 256;
+pub(super) const WAITING_LINES: usize = 256;
 
 /// How many requests of its server a client may leave open.
-const ASKS: usize = 1024;
+pub(super) const ASKS: usize = 1024;
 
 /// How many requests of one session may be in flight: what bounds its memory here, and what ids chosen to
 /// collide can cost.

@@ -9,13 +9,16 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
 use super::cross::handshake;
+use super::dress::context_value;
 use super::exchange::Exchange;
 use super::memory;
 use super::outbox::{Act, ChildId, End};
+use super::request::look_inside;
 use super::session::{SlotKey, Whose};
 use super::timers::Timer;
 use crate::config::tenant::Share;
@@ -23,6 +26,7 @@ use crate::lifecycle::{Cause, Effect, Event, Phase};
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era::{self, Era, UNSUPPORTED_VERSION};
 use crate::mcp::error::{Code, Failure};
+use crate::mcp::splice::Splice;
 use crate::names::SessionId;
 use crate::wire::{Ailment, ServerPlan};
 
@@ -76,7 +80,7 @@ impl Exchange {
                 Readiness::Wait
             }
             Effect::Refuse { until, cause: Cause::Crash } => {
-                self.timers.set(until, Timer::Retry(key.clone()));
+                self.timers.renew(until, Timer::Retry(key.clone()));
                 Readiness::Wait
             }
             Effect::Refuse { .. } => match self.broken(key) {
@@ -168,7 +172,7 @@ impl Exchange {
         let ours = child.take_id();
         let line = era::discover_request(ours);
         self.send_own(id, ours, Kind::Discover, &line, now);
-        self.timers.set(now + PROBE, Timer::Probe(id));
+        self.timers.renew(now + PROBE, Timer::Probe(id));
     }
 
     fn send_initialize(&mut self, id: ChildId, now: Instant) {
@@ -176,18 +180,17 @@ impl Exchange {
         child.shake = Shake::Initializing;
         let ours = child.take_id();
         let slot = child.slot.clone();
-        let hello = match slot.whose {
-            Whose::Session(session) => self.sessions.get(&session).and_then(|session| {
-                let own = session.hello.as_deref().map(serde_json::value::RawValue::get);
-                own.or(session.introduction.as_deref())
-            }),
+        let session = match slot.whose {
+            Whose::Session(session) => self.sessions.get(&session),
             Whose::Tenant | Whose::User(_) => None,
         };
-        let line = match hello {
-            Some(params) => format!(
-                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{params}}}"#
-            )
-            .into_bytes(),
+        let own = session.and_then(|session| {
+            let hello = session.hello.as_deref();
+            let hello = hello.map(|params| own_hello(ours, params, &session.context));
+            hello.or_else(|| Some(introduce(ours, session.introduction.as_deref()?)))
+        });
+        let line = match own {
+            Some(line) => line,
             None => {
                 let shared = self
                     .server_plan(&slot.server)
@@ -266,7 +269,7 @@ impl Exchange {
         self.give_up(id, &format!("it refused the handshake: {error}"), now);
     }
 
-    fn ready(&mut self, id: ChildId, era: Era, result: &serde_json::value::RawValue, now: Instant) {
+    fn ready(&mut self, id: ChildId, era: Era, result: &RawValue, now: Instant) {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.shake = Shake::Done;
         child.era = Some(era);
@@ -329,10 +332,11 @@ impl Exchange {
         params: &serde_json::Value,
         now: Instant,
     ) {
-        self.ask_own(id, Kind::Plain, method, params, now);
+        let Some(ours) = self.ask_own(id, Kind::Plain, method, params, now) else { return };
+        self.forget_in_time(id, ours);
     }
 
-    /// A request of ours.
+    /// A request of ours: gives its id.
     pub(super) fn ask_own(
         &mut self,
         id: ChildId,
@@ -340,10 +344,29 @@ impl Exchange {
         method: &str,
         params: &serde_json::Value,
         now: Instant,
-    ) {
-        let Some(child) = self.children.get_mut(&id) else { return };
-        let ours = child.take_id();
+    ) -> Option<u64> {
+        let ours = self.children.get_mut(&id)?.take_id();
         let line = era::request(ours, method, params);
         self.send_own(id, ours, kind, &line, now);
+        Some(ours)
     }
+}
+
+/// An `initialize` with these raw `params`.
+fn introduce(id: u64, params: &str) -> Vec<u8> {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"initialize","params":{params}}}"#).into_bytes()
+}
+
+/// A session's own `initialize` for a child of its own, as it came but for the id. What its client put in
+/// the place of our context is replaced there, as in each of its requests: a server may believe it.
+fn own_hello(id: u64, params: &RawValue, context: &str) -> Vec<u8> {
+    let mut splice = Splice::of(params.get().as_bytes());
+    if let Ok((_, meta)) = look_inside(Some(params))
+        && let Some(theirs) = meta.context
+    {
+        splice.replace(theirs, context_value(context).as_bytes());
+    }
+    let mut params = Vec::new();
+    splice.write(&mut params);
+    introduce(id, &String::from_utf8_lossy(&params))
 }

@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::mcp::envelope::LONGEST_ID;
 use crate::names::SessionId;
 
 /// The most tasks of one slot whose owners are remembered; the oldest are forgotten first.
-const TASKS: usize = 10_000;
+pub(super) const TASKS: usize = 10_000;
 
 /// Whose task it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,11 @@ pub(super) struct TaskOwners {
 
 impl TaskOwners {
     /// Notes who made a task. A server that gives an id twice has forgotten the first one.
+    /// One with an endless name is nobody's.
     pub(super) fn own(&mut self, task: String, owner: TaskOwner) {
+        if task.len() > LONGEST_ID {
+            return;
+        }
         if self.by_id.insert(task.clone(), owner).is_none() {
             self.by_age.push_back(task);
         }
@@ -33,6 +38,12 @@ impl TaskOwners {
         {
             self.by_id.remove(&oldest);
         }
+    }
+
+    /// How many there are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     /// Who made it.

@@ -48,9 +48,22 @@ impl Timers {
         self.0.insert((at, timer));
     }
 
+    /// Sets an alarm in the place of every other one for the same: of what is set anew again and again
+    /// only the last counts.
+    pub(super) fn renew(&mut self, at: Instant, timer: Timer) {
+        self.clear_all(|other| *other == timer);
+        self.set(at, timer);
+    }
+
     /// Takes every alarm of that kind back.
     pub(super) fn clear_all(&mut self, which: impl Fn(&Timer) -> bool) {
         self.0.retain(|(_, timer)| !which(timer));
+    }
+
+    /// How many there are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// When the next alarm is.

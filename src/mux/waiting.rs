@@ -240,7 +240,7 @@ impl Exchange {
                 self.slots.get(key).map(|slot| slot.lifecycle.phase())
             && until > now
         {
-            self.timers.set(until, Timer::Retry(key.clone()));
+            self.timers.renew(until, Timer::Retry(key.clone()));
         }
     }
 }

@@ -39,7 +39,7 @@ const HELD_FOR: Duration = LONGEST_REQUEST;
 /// Calls of one user that wait at once: more than anybody has questions open.
 const OF_ONE_USER: usize = 64;
 /// Calls that wait at one child at once.
-const OF_ONE_CHILD: usize = 256;
+pub(in crate::mux) const OF_ONE_CHILD: usize = 256;
 
 impl Exchange {
     /// A server asks the client of a call in flight for something: the client gets that as its result, and

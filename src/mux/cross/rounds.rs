@@ -29,7 +29,7 @@ use crate::names::SessionId;
 /// wants more is stopped.
 const ROUNDS: u32 = 32;
 /// How many requests of one session may wait for input at once.
-const OPEN: usize = 64;
+pub(in crate::mux) const OPEN: usize = 64;
 /// What one session may keep for requests that may have to be sent again, bytes, at the server and again
 /// while its client is asked: one longest line and as much again.
 const KEPT: usize = 2 * LONGEST_LINE;

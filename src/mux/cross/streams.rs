@@ -24,7 +24,7 @@ use crate::names::SessionId;
 
 /// Requests of our own that a server may leave open before a subscription to its resources is refused: a
 /// client that subscribes again and again would make a mute one cost without end.
-const UNANSWERED: usize = 8192;
+pub(in crate::mux) const UNANSWERED: usize = 8192;
 
 /// What a legacy server gives for a subscription.
 #[derive(Debug, Default)]

@@ -11,81 +11,34 @@ mod healing;
 mod health;
 mod inputs;
 mod interleavings;
+mod limits;
 mod lists;
 mod lives;
 mod rounds;
 mod routing;
 mod upward;
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::exchange::Exchange;
-use super::outbox::{Act, ChildId, End};
-use crate::config::tenant::{Limit, Share, SharedCapability};
+use super::desk::{Desk, META, plan};
+use super::outbox::{ChildId, End};
+use crate::config::tenant::Share;
 use crate::mcp::line::Line;
-use crate::names::{ServerName, SessionId, TenantId};
-use crate::wire::{self, Holder, MuxPlan, ServerPlan};
-
-/// An exchange and what its ends have heard.
-pub(super) struct Desk {
-    pub(super) exchange: Exchange,
-    pub(super) now: Instant,
-    asked: Vec<ChildId>,
-    acts: Vec<Act>,
-}
+use crate::names::{ServerName, SessionId};
 
 /// Longer than the pauses of a server that is not in a crash loop yet.
 pub(super) const PAUSE: Duration = Duration::from_secs(3);
 
-pub(super) fn plan(share: Share) -> MuxPlan {
-    MuxPlan {
-        wire: wire::VERSION,
-        tenant: TenantId::parse("acme").expect("a name"),
-        name: "Acme".to_owned(),
-        start_digest: String::new(),
-        digest: String::new(),
-        servers: vec![ServerPlan {
-            name: ServerName::main(),
-            share,
-            max_children: 8,
-            always: false,
-            idle_timeout_ms: Limit::At(600_000),
-            request_timeout_ms: Limit::At(600_000),
-            start_timeout_ms: 9_000,
-            shared_capabilities: vec![SharedCapability::Sampling],
-            held: None,
-        }],
-        features: BTreeMap::new(),
-        message_size: Limit::At(4096),
-        supervisor_uid: 0,
-        drain_ms: 5_000,
-        orphan_timeout_ms: 30_000,
-    }
-}
-
 pub(super) const HELLO: &str = r#"{"protocolVersion":"2025-06-18","capabilities":{"sampling":{}},"clientInfo":{"name":"test","version":"1"}}"#;
-pub(super) const META: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"m","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}"#;
 /// Odd on purpose: whatever is not ours to change has to come back like this.
 pub(super) const RESULT: &str =
     r#"{ "n":1.0e2, "big":123456789012345678901234567890, "u":"\ud83d" }"#;
 
 impl Desk {
     pub(super) fn new(share: Share) -> Self {
-        let now = Instant::now();
-        Self {
-            exchange: Exchange::new(plan(share), Default::default(), [7; 32], now),
-            now,
-            asked: Vec::new(),
-            acts: Vec::new(),
-        }
-    }
-
-    pub(super) fn holder(&self, uid: u32) -> Holder {
-        let user = format!("u{uid}");
-        Holder { uid, gid: uid, groups: Vec::new(), user, permissions: Vec::new() }
+        Self::of(plan(share))
     }
 
     pub(super) fn open(&mut self, id: u64, uid: u32) -> SessionId {
@@ -104,9 +57,7 @@ impl Desk {
 
     /// What an end was sent since it was last asked.
     pub(super) fn heard(&mut self, end: End) -> Vec<String> {
-        let Some(queue) = self.exchange.out.queue(end) else { return Vec::new() };
-        let text = String::from_utf8(queue.front().to_vec()).expect("UTF-8");
-        queue.advance(text.len());
+        let text = String::from_utf8(self.sent(end)).expect("UTF-8");
         text.lines().map(str::to_owned).collect()
     }
 
@@ -116,16 +67,6 @@ impl Desk {
 
     pub(super) fn server_heard(&mut self, child: ChildId) -> Vec<Value> {
         values(&self.heard(End::Child(child)))
-    }
-
-    pub(super) fn acts(&mut self) -> Vec<Act> {
-        while let Some(act) = self.exchange.out.next_act() {
-            if let Act::Ask { child, .. } = &act {
-                self.asked.push(*child);
-            }
-            self.acts.push(act);
-        }
-        std::mem::take(&mut self.acts)
     }
 
     /// The child that was asked for, started.

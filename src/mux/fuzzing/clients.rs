@@ -1,0 +1,266 @@
+//! The clients of a play: who they are, what they say, and what each is still owed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::lines::{Framed, framed, maim};
+use super::marks::Mark;
+use super::pieces::REQUESTS;
+use super::play::{Hostile, Play, main};
+use super::script::{Deed, Step};
+use crate::config::tenant::Share;
+use crate::mcp::envelope::{Envelope, Message};
+use crate::mcp::line::Framer;
+use crate::mux::outbox::End;
+use crate::mux::request::look_inside;
+use crate::mux::session::{SlotKey, Whose};
+use crate::names::SessionId;
+use crate::policy::grant::ADMIN;
+use crate::wire::Farewell;
+
+/// How many sessions are open at once, and in all.
+const AT_ONCE: usize = 6;
+const IN_ALL: u64 = 48;
+/// A client with more than this before it or behind it is not read from, bytes: as in the driver.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// The requests of a client under one id.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) asked: u32,
+    pub(super) answered: u32,
+    pub(super) given_up: u32,
+    /// Nothing says that it has to be answered: a subscription, or a line that was too long.
+    pub(super) may_wait: bool,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) id: SessionId,
+    pub(super) uid: u32,
+    pub(super) slot: SlotKey,
+    pub(super) modern: bool,
+    pub(super) admin: bool,
+    /// Its stdin is open: it can say something.
+    speaks: bool,
+    /// Its session is there.
+    pub(super) open: bool,
+    deaf: bool,
+    pub(super) framer: Framer,
+    /// By the raw id.
+    pub(super) requests: HashMap<Vec<u8>, Tally>,
+    /// Those ids, in the order of their use.
+    pub(super) ids: Vec<String>,
+    /// How many answers without an id are due to it.
+    pub(super) unnamed: u32,
+    /// What servers ask it: the id, and a mark of the question.
+    pub(super) asked: Vec<u64>,
+    /// Request states that it got, as raw JSON text without quotes.
+    pub(super) states: Vec<String>,
+    /// Marks of others that it wrote itself: it stole them, so to see them again tells nothing.
+    pub(super) stolen: BTreeSet<Mark>,
+}
+
+impl Play<'_> {
+    /// Opens a session: `kind` says whose and of which era, `how` what else.
+    pub(super) fn open(&mut self, kind: usize, how: usize) {
+        let there = self.clients.iter().filter(|client| client.open).count();
+        let number = self.clients.len() as u64 + 1;
+        if there >= AT_ONCE || number > IN_ALL {
+            return;
+        }
+        let (id, uid, modern) = (SessionId(number), 1000 + (kind as u32 & 1), kind & 2 != 0);
+        let mut holder = self.desk.holder(uid);
+        let admin = how & 1 == 1;
+        if admin {
+            holder.permissions.push(ADMIN.to_owned());
+        }
+        let whose = match self.share {
+            Share::Tenant => Whose::Tenant,
+            Share::User => Whose::User(uid),
+            Share::Session => Whose::Session(id),
+        };
+        self.clients.push(Client {
+            id,
+            uid,
+            slot: SlotKey { server: main(), whose },
+            modern,
+            admin,
+            speaks: true,
+            open: true,
+            deaf: false,
+            framer: Framer::new(self.desk.exchange.line_limit()),
+            requests: HashMap::new(),
+            ids: Vec::new(),
+            unnamed: 0,
+            asked: Vec::new(),
+            states: Vec::new(),
+            stolen: BTreeSet::new(),
+        });
+        let now = self.desk.now;
+        self.desk.exchange.open(id, main(), holder, how & 6 == 6, now);
+        if how & 8 == 0 {
+            let at = self.clients.len() - 1;
+            let hello = if modern { "server/discover" } else { "initialize" };
+            let which = REQUESTS.iter().position(|(method, _)| *method == hello);
+            let step =
+                Step { deed: Deed::Ask, who: at, what: which.unwrap_or(0), a: 1, b: 0, bytes: b"" };
+            let line = self.compose(at, &step);
+            self.client_says(at, &line);
+        }
+    }
+
+    /// One of those who can say something.
+    fn speaker(&self, who: usize) -> Option<usize> {
+        let speaks = |at: &usize| self.clients[*at].speaks;
+        let count = (0..self.clients.len()).filter(speaks).count();
+        (0..self.clients.len()).filter(speaks).nth(who % count.max(1))
+    }
+
+    /// A client says something; says how many bytes.
+    pub(super) fn client_deed(&mut self, step: &Step<'_>) -> usize {
+        let Some(at) = self.speaker(step.who) else { return 0 };
+        if self.desk.exchange.backlog(self.clients[at].id) > HIGH_WATER {
+            return 0;
+        }
+        let mut line = match step.deed {
+            Deed::Babble => {
+                let mut bytes = step.bytes.to_vec();
+                bytes.extend_from_slice(if step.b & 1 == 0 { b"\n" } else { b"" });
+                bytes
+            }
+            Deed::Maim => {
+                let deed = [Deed::Ask, Deed::Notify, Deed::Reply, Deed::Ask][step.what & 3];
+                let part = Step { deed, what: step.what >> 2, a: step.a, b: step.b, ..*step };
+                self.compose(at, &part)
+            }
+            _ => self.compose(at, step),
+        };
+        if step.deed == Deed::Maim {
+            debug_assert_eq!(self.hostile, Hostile::Clients);
+            let end = line.pop();
+            maim(&mut line, step);
+            line.extend(end);
+        }
+        self.client_says(at, &line);
+        line.len()
+    }
+
+    /// A client's bytes reach the exchange.
+    fn client_says(&mut self, at: usize, bytes: &[u8]) {
+        for line in framed(&mut self.clients[at].framer, bytes) {
+            if self.lines == 0 {
+                return;
+            }
+            self.lines -= 1;
+            self.note_sent(at, &line);
+            let (id, now) = (self.clients[at].id, self.desk.now);
+            self.story.said(End::Session(id), line.bytes());
+            self.desk.exchange.client_line(id, line.line(), now);
+        }
+    }
+
+    /// What a client is owed for a line, and what it stole to write it.
+    fn note_sent(&mut self, at: usize, line: &Framed) {
+        let line = match line {
+            Framed::Whole(line) => line,
+            Framed::TooLong(head) => {
+                let client = &mut self.clients[at];
+                client.unnamed += 1;
+                if let Some(id) = head.id.clone().filter(|_| head.has_method) {
+                    let tally = client.requests.entry(id).or_default();
+                    tally.asked += 1;
+                    tally.may_wait = true;
+                }
+                return;
+            }
+        };
+        for mark in self.marks.find(line) {
+            if !self.is_for(at, mark) {
+                self.clients[at].stolen.insert(mark);
+            }
+        }
+        let client = &mut self.clients[at];
+        let Ok(envelope) = Envelope::read(line) else {
+            client.unnamed += 1;
+            return;
+        };
+        match envelope.message() {
+            Ok(Message::Request { id, .. }) if id.get() == "null" => client.unnamed += 1,
+            Ok(Message::Request { id, method }) => {
+                client.ids.push(id.get().to_owned());
+                let tally = client.requests.entry(id.get().as_bytes().to_vec()).or_default();
+                tally.asked += 1;
+                tally.may_wait |= method == "subscriptions/listen";
+            }
+            Ok(Message::Notification { method }) if method == "notifications/cancelled" => {
+                let request = look_inside(envelope.params).ok().and_then(|(it, _)| it.request_id);
+                let tally = request.and_then(|id| client.requests.get_mut(id.get().as_bytes()));
+                if let Some(tally) = tally {
+                    tally.given_up += 1;
+                }
+            }
+            Ok(_) => {}
+            Err(_) => client.unnamed += 1,
+        }
+    }
+
+    pub(super) fn client_ends(&mut self, who: usize) {
+        let Some(at) = self.speaker(who) else { return };
+        self.clients[at].speaks = false;
+        let (id, now) = (self.clients[at].id, self.desk.now);
+        self.desk.exchange.client_ended(id, now);
+    }
+
+    /// Its shim is gone: nothing can be written to it any more.
+    pub(super) fn client_is_gone(&mut self, who: usize) {
+        let Some(at) = self.speaker(who) else { return };
+        let id = self.clients[at].id;
+        self.desk.exchange.out.forget(End::Session(id));
+        self.desk.exchange.close_session(id, Farewell { reason: String::new(), code: 0 });
+    }
+
+    pub(super) fn client_stops_reading(&mut self, who: usize) {
+        let Some(at) = self.speaker(who) else { return };
+        self.clients[at].deaf = !self.clients[at].deaf;
+        self.read_session(self.clients[at].id);
+    }
+
+    /// The exchange closes a session: what is queued is written, and that was it.
+    pub(super) fn session_closes(&mut self, id: SessionId) {
+        let Some(at) = self.clients.iter().position(|client| client.id == id) else { return };
+        assert!(self.clients[at].open, "{id:?} is closed twice");
+        self.read_session(id);
+        let client = &mut self.clients[at];
+        (client.open, client.speaks) = (false, false);
+        self.desk.exchange.out.forget(End::Session(id));
+    }
+
+    /// Reads what a session got; says whether there was anything.
+    pub(super) fn read_session(&mut self, id: SessionId) -> bool {
+        let at = self.clients.iter().position(|client| client.id == id);
+        let at = at.expect("a line for a session that never was");
+        assert!(self.clients[at].open, "a line for a session that is closed");
+        if self.clients[at].deaf {
+            return false;
+        }
+        let bytes = self.desk.sent(End::Session(id));
+        self.judge_lines(End::Session(id), &bytes, |play, line| play.judge_for_client(at, line));
+        !bytes.is_empty()
+    }
+
+    pub(super) fn everybody_reads(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.deaf = false);
+        self.servers.iter_mut().for_each(|server| server.deaf = false);
+        let open = self.clients.iter().filter(|client| client.open);
+        let open: Vec<_> = open.map(|client| client.id).collect();
+        open.into_iter().for_each(|id| {
+            self.read_session(id);
+        });
+        let open = self.servers.iter().filter(|server| server.open);
+        let open: Vec<_> = open.map(|server| server.id).collect();
+        open.into_iter().for_each(|id| {
+            self.read_child(id);
+        });
+    }
+}

@@ -1,0 +1,304 @@
+//! The judge: every line that leaves the exchange, looked at with nothing but what its reader may know.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::marks::{Audience, Mark, Reach};
+use super::play::Play;
+use super::servers::Got;
+use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
+use crate::mcp::era::Era;
+use crate::mux::outbox::End;
+use crate::mux::request::look_inside;
+use crate::names::SessionId;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Context<'a> {
+    #[serde(borrow)]
+    session: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct State<'a> {
+    #[serde(borrow, rename = "requestState")]
+    state: Option<&'a RawValue>,
+}
+
+/// A line as text, made only where it is told.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&String::from_utf8_lossy(self.0))
+    }
+}
+
+impl Play<'_> {
+    /// Every line of what an end got.
+    pub(super) fn judge_lines(
+        &mut self,
+        end: End,
+        bytes: &[u8],
+        mut judge: impl FnMut(&mut Self, &[u8]),
+    ) {
+        let Some(lines) = bytes.strip_suffix(b"\n") else {
+            assert!(bytes.is_empty(), "a line without its end");
+            return;
+        };
+        for line in lines.split(|byte| *byte == b'\n') {
+            self.story.got(end, line);
+            judge(self, line);
+        }
+    }
+
+    pub(super) fn judge_for_client(&mut self, at: usize, line: &[u8]) {
+        let quoted = Quoted(line);
+        let envelope = Envelope::read(line).unwrap_or_else(|why| panic!("{why}: {quoted}"));
+        let marks = self.marks.find(line);
+        for mark in &marks {
+            let client = &self.clients[at];
+            assert!(
+                self.is_for(at, *mark) || client.stolen.contains(mark),
+                "{:?} sees {mark}, which is for {:?}: {quoted}",
+                client.id,
+                self.marks.who(*mark)
+            );
+            self.hears(at, *mark);
+        }
+        match envelope.message() {
+            Ok(Message::Response { id }) => {
+                let client = &mut self.clients[at];
+                let tally = client.requests.get_mut(id.get().as_bytes());
+                let tally = tally.filter(|tally| tally.answered < tally.asked);
+                let tally =
+                    tally.unwrap_or_else(|| panic!("an answer that nobody waits for: {quoted}"));
+                tally.answered += 1;
+                let result = envelope.result.and_then(|it| members::<State<'_>>(it).ok());
+                if let Some(state) = result.and_then(|it| it.state) {
+                    client.states.push(state.get().trim_matches('"').to_owned());
+                }
+                if !line_asks(line) {
+                    marks.iter().for_each(|mark| self.is_told_once(at, *mark, &quoted));
+                }
+            }
+            Ok(Message::Request { id, .. }) => {
+                let id = our_id(id)
+                    .unwrap_or_else(|| panic!("a question with an id not ours: {quoted}"));
+                self.clients[at].asked.push(id);
+            }
+            Ok(Message::Notification { method }) => {
+                let (params, meta) = look_inside(envelope.params).unwrap_or_default();
+                let requests = &self.clients[at].requests;
+                let knows = |id: &RawValue| requests.contains_key(id.get().as_bytes());
+                if method == "notifications/cancelled" && meta.subscription_id.is_none() {
+                    let id = params.request_id.expect("what is cancelled");
+                    assert!(knows(id) || our_id(id).is_some(), "{quoted}");
+                }
+                // To a legacy client that is a member like any other.
+                let session = self.desk.exchange.sessions.get(&self.clients[at].id);
+                let modern = session.is_some_and(|session| session.era == Some(Era::Modern));
+                let tagged = meta.subscription_id.filter(|_| modern);
+                assert!(tagged.is_none_or(knows), "not its subscription: {quoted}");
+            }
+            Err(_) => {
+                let client = &mut self.clients[at];
+                assert!(envelope.error.is_some() && envelope.id.is_none(), "no message: {quoted}");
+                assert!(client.unnamed > 0, "an error that nobody caused: {quoted}");
+                client.unnamed -= 1;
+            }
+        }
+    }
+
+    pub(super) fn judge_for_server(&mut self, at: usize, line: &[u8]) {
+        let quoted = Quoted(line);
+        let envelope = Envelope::read(line).unwrap_or_else(|why| panic!("{why}: {quoted}"));
+        let marks = self.marks.find(line);
+        for mark in &marks {
+            assert!(self.may_reach(at, *mark), "{mark} is not for this server: {quoted}");
+        }
+        match envelope.message().unwrap_or_else(|why| panic!("{why}: {quoted}")) {
+            Message::Request { id, method } => {
+                let id = our_id(id).unwrap_or_else(|| panic!("an id that is not ours: {quoted}"));
+                let by = self.asker(&envelope, &quoted);
+                if let Some(by) = by {
+                    assert!(
+                        self.clients[by].slot == self.servers[at].slot,
+                        "not its server: {quoted}"
+                    );
+                    let stolen = &self.clients[by].stolen;
+                    let server = &self.servers[at];
+                    for mark in &marks {
+                        let known = self.is_for(by, *mark) || stolen.contains(mark);
+                        assert!(known || server.wrote.contains(mark), "not its own: {quoted}");
+                        let task = method.starts_with("tasks/") && server.wrote.contains(mark);
+                        assert!(!task || self.is_for(by, *mark), "a stranger's task: {quoted}");
+                    }
+                }
+                // The handshake with a child of one session holds that session's context, and is the mux's.
+                let by = by.filter(|_| method != "initialize");
+                let got = Got::new(by.map(|by| self.clients[by].id), &method);
+                let first = self.servers[at].got.insert(id, got).is_none();
+                assert!(first, "the id was used before: {quoted}");
+            }
+            Message::Response { id } => self.judge_reply(at, id, &marks, &quoted),
+            Message::Notification { method } if method == "notifications/cancelled" => {
+                let (params, _) = look_inside(envelope.params).unwrap_or_default();
+                let id = params.request_id.and_then(our_id);
+                let got = id.and_then(|id| self.servers[at].got.get(&id));
+                let by =
+                    got.unwrap_or_else(|| panic!("it cancels what was never asked: {quoted}")).by;
+                for mark in marks {
+                    let author = self.author(mark);
+                    assert!(author.is_none() || author == by, "it is another's request: {quoted}");
+                }
+            }
+            Message::Notification { .. } => {}
+        }
+    }
+
+    /// A reply comes to who asked, once, and from who was asked.
+    fn judge_reply(&mut self, at: usize, id: &RawValue, marks: &[Mark], quoted: &Quoted<'_>) {
+        let authors: Vec<SessionId> = marks.iter().filter_map(|mark| self.author(*mark)).collect();
+        let open = self.servers[at].asked.get(id.get().as_bytes());
+        let open = open.filter(|open| !open.is_empty());
+        let open = open.unwrap_or_else(|| panic!("nobody asked that: {quoted}"));
+        let asked_of = |question: &Option<Mark>, session: SessionId| {
+            question.is_none_or(|mark| match self.marks.who(mark) {
+                Audience::One { heard, .. } => *heard == Some(session),
+                Audience::Asker { session: asker, .. } => *asker == session,
+                _ => true,
+            })
+        };
+        let which = match authors.first() {
+            Some(author) => {
+                let found = open.iter().position(|it| asked_of(it, *author));
+                found.unwrap_or_else(|| panic!("it was not asked: {quoted}"))
+            }
+            None => 0,
+        };
+        if let Some(open) = self.servers[at].asked.get_mut(id.get().as_bytes()) {
+            open.remove(which);
+        }
+    }
+
+    /// The client whose request it is, as the mux tells the server.
+    fn asker(&self, envelope: &Envelope<'_>, quoted: &Quoted<'_>) -> Option<usize> {
+        let (_, meta) = look_inside(envelope.params).unwrap_or_default();
+        let context: Context<'_> = members(meta.context?).expect("a context is an object");
+        let session = context.session.and_then(text).expect("a context tells the session");
+        let by = self.clients.iter().position(|client| client.id.to_string() == session);
+        let by = by.unwrap_or_else(|| panic!("no such session: {quoted}"));
+        assert!(self.clients[by].open, "of a session that is closed: {quoted}");
+        Some(by)
+    }
+
+    fn uid(&self, session: SessionId) -> Option<u32> {
+        self.clients.iter().find(|client| client.id == session).map(|client| client.uid)
+    }
+
+    fn author(&self, mark: Mark) -> Option<SessionId> {
+        match self.marks.who(mark) {
+            Audience::Author(session) => Some(*session),
+            _ => None,
+        }
+    }
+
+    /// Whether a mark is an answer to this client.
+    pub(super) fn is_asked_by(&self, at: usize, mark: Mark) -> bool {
+        let id = self.clients[at].id;
+        matches!(self.marks.who(mark), Audience::Asker { session, .. } if *session == id)
+    }
+
+    /// Whether a session may see a mark.
+    pub(super) fn is_for(&self, at: usize, mark: Mark) -> bool {
+        let client = &self.clients[at];
+        match self.marks.who(mark) {
+            Audience::Author(session) => *session == client.id,
+            Audience::Asker { session, reach } => match reach {
+                Reach::Asker => *session == client.id,
+                Reach::User => self.uid(*session) == Some(client.uid),
+                Reach::Tenant => true,
+            },
+            Audience::Slot(slot) => *slot == client.slot,
+            Audience::One { slot, heard } => {
+                *slot == client.slot && heard.is_none_or(|heard| heard == client.id)
+            }
+            Audience::Admins(slot) => *slot == client.slot && client.admin,
+            Audience::Tenant => true,
+            Audience::Nobody => false,
+        }
+    }
+
+    /// A session has seen a mark: what is for one is for nobody else from now on.
+    fn hears(&mut self, at: usize, mark: Mark) {
+        let id = self.clients[at].id;
+        if let Some(Audience::One { heard, .. }) = self.marks.audience(mark) {
+            heard.get_or_insert(id);
+        }
+    }
+
+    fn is_told_once(&mut self, at: usize, mark: Mark, quoted: &Quoted<'_>) {
+        if matches!(self.marks.who(mark), Audience::Asker { reach: Reach::Asker, .. })
+            && !self.clients[at].stolen.contains(&mark)
+        {
+            assert!(self.marks.tell(mark), "an answer came twice: {quoted}");
+        }
+    }
+
+    /// Whether a server may get a mark.
+    fn may_reach(&self, at: usize, mark: Mark) -> bool {
+        let server = &self.servers[at];
+        let of_slot = |session: SessionId| {
+            self.clients.iter().any(|client| client.id == session && client.slot == server.slot)
+        };
+        let stolen = || {
+            let here = self.clients.iter().filter(|client| client.slot == server.slot);
+            here.into_iter().any(|client| client.stolen.contains(&mark))
+        };
+        let own = match self.marks.who(mark) {
+            Audience::Author(session) | Audience::Asker { session, reach: Reach::Asker } => {
+                of_slot(*session)
+            }
+            Audience::Asker { .. } | Audience::Tenant => true,
+            Audience::Slot(slot) | Audience::One { slot, .. } | Audience::Admins(slot) => {
+                *slot == server.slot
+            }
+            Audience::Nobody => false,
+        };
+        own || server.wrote.contains(&mark) || stolen()
+    }
+
+    /// The clients that are there.
+    pub(super) fn who_is_there(&self) -> Vec<usize> {
+        (0..self.clients.len()).filter(|at| self.clients[*at].open).collect()
+    }
+
+    /// In the end each of them has an answer to everything that it did not give up.
+    pub(super) fn nobody_is_owed(&self, there: &[usize]) {
+        for at in there {
+            for (id, tally) in &self.clients[*at].requests {
+                // Of several with one id a cancellation can mean any, or all that wait.
+                let free = tally.may_wait || (tally.given_up > 0 && tally.asked > 1);
+                let least = if free { 0 } else { tally.asked.saturating_sub(tally.given_up) };
+                assert!(
+                    tally.answered >= least,
+                    "{:?} got {} answers to {} requests with the id {}",
+                    self.clients[*at].id,
+                    tally.answered,
+                    tally.asked,
+                    String::from_utf8_lossy(id)
+                );
+            }
+        }
+    }
+}
+
+/// Whether an answer asks for input: what it says may be said again.
+fn line_asks(line: &[u8]) -> bool {
+    memchr::memmem::find(line, b"requestState").is_some()
+        || memchr::memmem::find(line, b"inputRequests").is_some()
+}

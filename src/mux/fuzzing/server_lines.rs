@@ -1,0 +1,155 @@
+//! What a server of a play says: answers, notifications and questions, out of the pieces; and its answers
+//! to the mux itself.
+
+use super::marks::Mark;
+use super::pieces::{ANSWERS, DEMANDS, LEVELS, TASKS, TIDINGS, URIS, fill};
+use super::play::Play;
+use super::script::{Deed, Step};
+use super::servers::{Got, Manner, Server};
+
+/// How often a contrary server refuses before it falls silent.
+const REFUSALS: usize = 6;
+
+impl Play<'_> {
+    /// The line of a step.
+    pub(super) fn say(&mut self, at: usize, step: &Step<'_>) -> Option<Vec<u8>> {
+        let number = |method: &str, params: &str| {
+            format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}}}}}"#)
+        };
+        let line = match step.deed {
+            Deed::Answer => {
+                let open = self.open_request(at, step.a)?;
+                let answer = ANSWERS[step.what % ANSWERS.len()];
+                let task = TASKS.contains(&answer);
+                let answer = self.worded(at, answer, step, task);
+                format!(r#"{{"jsonrpc":"2.0","id":{open},{answer}}}"#)
+            }
+            Deed::Tell => {
+                let (method, params) = TIDINGS[step.what % TIDINGS.len()];
+                let params = self.worded(at, params, step, false);
+                number(method, &params)
+            }
+            _ => {
+                let (method, params) = DEMANDS[step.what % DEMANDS.len()];
+                let params = self.worded(at, params, step, false);
+                let id = match step.b & 3 {
+                    0 => format!("{}", self.servers[at].asked.len()),
+                    1 => format!(r#""{}""#, self.written(at)),
+                    2 => r#""\u0061""#.to_owned(),
+                    _ => format!("{}", step.a & 3),
+                };
+                format!(
+                    r#"{{"id":{id},"params":{{{params}}},"method":"{method}","jsonrpc":"2.0"}}"#
+                )
+            }
+        };
+        Some(line.into_bytes())
+    }
+
+    /// The id of a request that waits for an answer: the oldest for zero. With the highest bit one that
+    /// was answered.
+    pub(super) fn open_request(&self, at: usize, nth: u8) -> Option<u64> {
+        let wanted = |got: &&Got| got.answered == (nth & 0x80 != 0);
+        let got = &self.servers[at].got;
+        let count = got.values().filter(wanted).count();
+        let nth = usize::from(nth & 0x7f) % count.max(1);
+        got.iter().filter(|(_, got)| wanted(got)).nth(nth).map(|(id, _)| *id)
+    }
+
+    /// A new mark that a server writes: for nobody, until it is known in what line it goes out.
+    fn written(&mut self, at: usize) -> Mark {
+        let mark = self.marks.make();
+        self.servers[at].wrote.insert(mark);
+        mark
+    }
+
+    fn worded(&mut self, at: usize, text: &str, step: &Step<'_>, task: bool) -> String {
+        let b = usize::from(step.b);
+        fill(text, |gap| match gap {
+            b'm' => {
+                let mark = self.written(at);
+                if task {
+                    self.tasks.push((self.servers[at].id, mark));
+                }
+                mark.to_string()
+            }
+            b'u' => URIS[b % URIS.len()].to_owned(),
+            b'l' => LEVELS[b % LEVELS.len()].to_owned(),
+            b'k' => self.task_of(None, b).unwrap_or_else(|| "none".to_owned()),
+            b'o' => self.open_request(at, step.a).unwrap_or_default().to_string(),
+            // A line that is maimed tells of no task: what could be read from it is anybody's guess.
+            b't' if step.deed == Deed::Answer && step.bytes.is_empty() => self.all_tasks(at),
+            b't' => String::new(),
+            _ => (b >> 2 & 7).to_string(),
+        })
+    }
+
+    /// A task's id: of a client's own (its server's, for a server), or with `b` over 127 of anybody.
+    pub(super) fn task_of(&self, client: Option<usize>, b: usize) -> Option<String> {
+        let own = |mark: &Mark| client.is_none_or(|at| self.is_asked_by(at, *mark));
+        let marks = self.tasks.iter().rev().map(|(_, mark)| *mark);
+        let mut marks = marks.filter(|mark| b & 0x80 != 0 || own(mark));
+        marks.nth(b & 3).map(|mark| mark.to_string())
+    }
+
+    fn all_tasks(&self, at: usize) -> String {
+        let own = self.tasks.iter().filter(|(child, _)| *child == self.servers[at].id);
+        let task = |mark: &Mark| format!(r#"{{"taskId":"{mark}","status":"working"}}"#);
+        own.map(|(_, mark)| task(mark)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Every server answers what the mux itself asked, in its manner; says whether one had to.
+    pub(super) fn be_courteous(&mut self) -> bool {
+        let mut said = false;
+        for at in 0..self.servers.len() {
+            let server = &mut self.servers[at];
+            if !server.open || server.deaf || server.manner == Manner::Mute {
+                continue;
+            }
+            let mut due = Vec::new();
+            for (id, got) in &mut server.got {
+                let asks = got.by.is_none() || got.method == "server/discover";
+                if asks && !std::mem::replace(&mut got.handled, true) {
+                    due.push((*id, got.method.clone()));
+                }
+            }
+            for (id, method) in due {
+                let line = reply(&mut self.servers[at], id, &method);
+                self.server_says(at, line.as_bytes());
+                said = true;
+            }
+        }
+        said
+    }
+}
+
+fn reply(server: &mut Server, id: u64, method: &str) -> String {
+    let discovery = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{},"logging":{}},"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}"#;
+    let hello = r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"logging":{},"tasks":{}},"serverInfo":{"name":"s","version":"1"}}"#;
+    let unknown = r#""error":{"code":-32601,"message":"unknown"}"#;
+    let said = match (server.manner, method) {
+        (Manner::Contrary, "initialize" | "server/discover") => {
+            server.refused += 1;
+            if server.refused > REFUSALS {
+                return String::new();
+            }
+            if method == "initialize" {
+                r#""error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"]}}"#
+            } else {
+                unknown
+            }
+        }
+        (Manner::Modern, "server/discover") => discovery,
+        (_, "server/discover") => unknown,
+        (Manner::Modern, "initialize") => unknown,
+        (_, "initialize") => hello,
+        (_, "subscriptions/listen") => {
+            let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
+            return format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"notifications\":{{}},{meta}}}}}\n"
+            );
+        }
+        _ => r#""result":{"resultType":"complete"}"#,
+    };
+    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},{said}}}\n")
+}

@@ -1,0 +1,296 @@
+//! The servers of a play: what they are like, what they got, and for whom what they say is.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::lines::{Framed, framed, maim};
+use super::marks::{Audience, Mark, Reach};
+use super::play::{Hostile, Play};
+use super::script::{Deed, Step};
+use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
+use crate::mcp::line::Framer;
+use crate::mux::outbox::{ChildId, End};
+use crate::mux::request::look_inside;
+use crate::mux::session::SlotKey;
+use crate::names::SessionId;
+
+/// How a server answers what the mux itself asks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// As a server of up to 2025-11-25.
+    Legacy,
+    /// As one of 2026-07-28.
+    Modern,
+    /// Not at all: only the script answers.
+    Mute,
+    /// It refuses discovery, and `initialize` for being of the wrong era.
+    Contrary,
+}
+
+impl Manner {
+    pub(super) fn of(number: u8) -> Self {
+        [Self::Legacy, Self::Modern, Self::Legacy, Self::Modern, Self::Mute, Self::Contrary]
+            [usize::from(number & 0x7f) % 6]
+    }
+}
+
+/// A request that a server got.
+#[derive(Debug)]
+pub(super) struct Got {
+    /// Whose it is; of the mux itself where it is nobody's.
+    pub(super) by: Option<SessionId>,
+    pub(super) method: String,
+    pub(super) answered: bool,
+    /// It was answered, or passed over, by its manner.
+    pub(super) handled: bool,
+}
+
+impl Got {
+    pub(super) fn new(by: Option<SessionId>, method: &str) -> Self {
+        Self { by, method: method.to_owned(), answered: false, handled: false }
+    }
+}
+
+/// One server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) id: ChildId,
+    pub(super) slot: SlotKey,
+    pub(super) manner: Manner,
+    /// It runs.
+    pub(super) open: bool,
+    pub(super) deaf: bool,
+    /// When it is killed, once it was stopped.
+    pub(super) stopped: Option<Instant>,
+    framer: Framer,
+    /// What it got, by the id that the mux gave.
+    pub(super) got: BTreeMap<u64, Got>,
+    /// What it asked and has no answer to: by the raw id, a mark of each question.
+    pub(super) asked: HashMap<Vec<u8>, Vec<Option<Mark>>>,
+    /// Marks that it wrote.
+    pub(super) wrote: BTreeSet<Mark>,
+    pub(super) refused: usize,
+}
+
+/// What a result says of how far it may go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Result<'a> {
+    #[serde(borrow, rename = "cacheScope")]
+    scope: Option<&'a RawValue>,
+    #[serde(borrow, rename = "ttlMs")]
+    ttl: Option<&'a RawValue>,
+    #[serde(borrow, rename = "taskId")]
+    task: Option<&'a RawValue>,
+    #[serde(borrow, rename = "task")]
+    made: Option<&'a RawValue>,
+}
+
+impl Play<'_> {
+    /// A child that was asked for starts; or cannot.
+    pub(super) fn start(&mut self, who: usize, manner: Manner, fails: bool) {
+        if self.desk.asked.is_empty() || (!self.desk.exchange.out_is_idle() && fails) {
+            return;
+        }
+        let id = self.desk.asked.remove(who % self.desk.asked.len());
+        let now = self.desk.now;
+        let Some(child) = self.desk.exchange.children.get(&id) else { return };
+        let slot = child.slot.clone();
+        if fails {
+            return self.desk.exchange.child_ended(id, "no such file", who & 1 == 1, now);
+        }
+        self.servers.push(Server {
+            id,
+            slot,
+            manner,
+            open: true,
+            deaf: false,
+            stopped: None,
+            framer: Framer::new(self.desk.exchange.line_limit()),
+            got: BTreeMap::new(),
+            asked: HashMap::new(),
+            wrote: BTreeSet::new(),
+            refused: 0,
+        });
+        let program = format!("{manner:?}");
+        self.desk.exchange.child_started(id, 1, program, now);
+    }
+
+    /// One of those who run.
+    fn running(&self, who: usize) -> Option<usize> {
+        let runs = |at: &usize| self.servers[*at].open;
+        let count = (0..self.servers.len()).filter(runs).count();
+        (0..self.servers.len()).filter(runs).nth(who % count.max(1))
+    }
+
+    pub(super) fn die(&mut self, who: usize, permanent: bool) {
+        if let Some(at) = self.running(who) {
+            self.end_server(at, "it exited with code 1", permanent);
+        }
+    }
+
+    pub(super) fn end_server(&mut self, at: usize, why: &str, permanent: bool) {
+        self.servers[at].open = false;
+        let (id, now) = (self.servers[at].id, self.desk.now);
+        self.desk.exchange.child_ended(id, why, permanent, now);
+    }
+
+    pub(super) fn server_stops_reading(&mut self, who: usize) {
+        if let Some(at) = self.running(who) {
+            self.servers[at].deaf = !self.servers[at].deaf;
+            self.read_child(self.servers[at].id);
+        }
+    }
+
+    /// It writes to its stderr: for the log, and for who administrates.
+    pub(super) fn server_complains(&mut self, who: usize) {
+        let Some(at) = self.running(who) else { return };
+        let mark = self.marks.make();
+        self.marks.allow(mark, Audience::Admins(self.servers[at].slot.clone()));
+        let id = self.servers[at].id;
+        self.desk.exchange.heard_stderr(id, mark.to_string().as_bytes());
+    }
+
+    /// A server says something; says how many bytes.
+    pub(super) fn server_deed(&mut self, step: &Step<'_>) -> usize {
+        let Some(at) = self.running(step.who) else { return 0 };
+        let deeds = [Deed::Answer, Deed::Tell, Deed::Demand, Deed::Answer];
+        let part = Step { deed: deeds[step.what & 3], what: step.what >> 2, ..*step };
+        let line = match step.deed {
+            Deed::Babble => Some(step.bytes.to_vec()),
+            Deed::Maim => self.say(at, &part).map(|mut line| {
+                debug_assert_eq!(self.hostile, Hostile::Servers);
+                maim(&mut line, step);
+                line
+            }),
+            _ => self.say(at, step),
+        };
+        let Some(mut line) = line else { return 0 };
+        if step.deed != Deed::Babble || step.b & 1 == 0 {
+            line.push(b'\n');
+        }
+        self.server_says(at, &line);
+        line.len()
+    }
+
+    /// A server's bytes reach the exchange.
+    pub(super) fn server_says(&mut self, at: usize, bytes: &[u8]) {
+        for line in framed(&mut self.servers[at].framer, bytes) {
+            if self.lines == 0 {
+                return;
+            }
+            self.lines -= 1;
+            if let Framed::Whole(line) = &line {
+                self.note_said(at, line);
+            }
+            let (id, now) = (self.servers[at].id, self.desk.now);
+            self.story.said(End::Child(id), line.bytes());
+            self.desk.exchange.child_line(id, line.line(), now);
+        }
+    }
+
+    /// For whom a server's line is: what its own bytes say.
+    fn note_said(&mut self, at: usize, line: &[u8]) {
+        let audience = self.audience_of(at, line);
+        let marks = self.marks.find(line);
+        for mark in &marks {
+            if self.marks.audience(*mark).is_some_and(|known| *known == Audience::Nobody) {
+                self.marks.allow(*mark, audience.clone());
+            }
+        }
+        let Ok(envelope) = Envelope::read(line) else { return };
+        let server = &mut self.servers[at];
+        match envelope.message() {
+            Ok(Message::Response { id }) => {
+                if let Some(got) = our_id(id).and_then(|id| server.got.get_mut(&id)) {
+                    got.answered = true;
+                }
+            }
+            Ok(Message::Request { id, .. }) => {
+                // Its id is not what a client sees of it.
+                let shown = envelope.params.map_or("", RawValue::get);
+                let question = self.marks.find(shown.as_bytes()).first().copied();
+                server.asked.entry(id.get().as_bytes().to_vec()).or_default().push(question);
+            }
+            _ => {}
+        }
+    }
+
+    fn audience_of(&self, at: usize, line: &[u8]) -> Audience {
+        let server = &self.servers[at];
+        let slot = || server.slot.clone();
+        let one = || Audience::One { slot: slot(), heard: None };
+        let Ok(envelope) = Envelope::read(line) else { return Audience::Nobody };
+        let method = match envelope.message() {
+            Err(_) => return Audience::Nobody,
+            Ok(Message::Request { .. }) => return one(),
+            Ok(Message::Response { id }) => {
+                let got = our_id(id).and_then(|id| server.got.get(&id));
+                return match got.filter(|got| !got.answered) {
+                    Some(got) => for_asker(got, envelope.result),
+                    None => Audience::Nobody,
+                };
+            }
+            Ok(Message::Notification { method }) => method,
+        };
+        let Ok((params, meta)) = look_inside(envelope.params) else { return Audience::Nobody };
+        let about = match &*method {
+            _ if meta.subscription_id.is_some() => meta.subscription_id,
+            "notifications/progress" => params.progress_token,
+            "notifications/cancelled" => match params.request_id {
+                Some(id) if server.asked.contains_key(id.get().as_bytes()) => return one(),
+                id => id,
+            },
+            "notifications/tools/list_changed"
+            | "notifications/resources/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/updated" => return Audience::Slot(slot()),
+            _ => return one(),
+        };
+        match about.and_then(our_id).and_then(|id| server.got.get(&id)) {
+            Some(Got { by: Some(session), .. }) => {
+                Audience::Asker { session: *session, reach: Reach::Asker }
+            }
+            Some(_) => Audience::Slot(slot()),
+            None => Audience::Nobody,
+        }
+    }
+
+    /// Reads what a server got; says whether there was anything.
+    pub(super) fn read_child(&mut self, id: ChildId) -> bool {
+        let at = self.servers.iter().position(|server| server.id == id);
+        let at = at.expect("a line for a server that never was");
+        assert!(self.servers[at].open, "a line for a server that is gone");
+        if self.servers[at].deaf {
+            return false;
+        }
+        let bytes = self.desk.sent(End::Child(id));
+        self.judge_lines(End::Child(id), &bytes, |play, line| play.judge_for_server(at, line));
+        !bytes.is_empty()
+    }
+}
+
+/// How far an answer to a request may go.
+fn for_asker(got: &Got, result: Option<&RawValue>) -> Audience {
+    let Some(session) = got.by else { return Audience::Tenant };
+    let said: Result<'_> = result.and_then(|result| members(result).ok()).unwrap_or_default();
+    let listed = got.method.ends_with("/list") || got.method == "resources/read";
+    let lasting = said.ttl.is_some_and(|ttl| ttl.get().parse().is_ok_and(|ms: f64| ms > 0.0));
+    let scope = said.scope.and_then(text);
+    let reach = match scope.as_deref() {
+        Some("public") if listed || got.method.ends_with("/discover") => {
+            if lasting {
+                Reach::Tenant
+            } else {
+                Reach::Asker
+            }
+        }
+        Some("private") if listed && lasting => Reach::User,
+        _ if said.task.is_some() || said.made.is_some() => Reach::User,
+        _ => Reach::Asker,
+    };
+    Audience::Asker { session, reach }
+}
