@@ -79,10 +79,12 @@ fn ask(step: &Value) -> (Vec<String>, bool) {
         ],
         "read" => vec!["resources/read".to_owned(), "--uri".to_owned(), text("uri")],
         "prompt" => {
-            let mut words = vec!["prompts/get".to_owned(), "--prompt-name".to_owned(), text("name")];
+            let mut words =
+                vec!["prompts/get".to_owned(), "--prompt-name".to_owned(), text("name")];
             words.push("--prompt-args".to_owned());
             let arguments = step["arguments"].as_object().expect("arguments");
-            let pairs = arguments.iter().map(|(name, value)| (name, value.as_str().expect("a text")));
+            let pairs =
+                arguments.iter().map(|(name, value)| (name, value.as_str().expect("a text")));
             words.extend(pairs.map(|(name, value)| format!("{name}={value}")));
             words
         }

@@ -116,9 +116,7 @@ impl Proof {
             let holds = match shown {
                 Shown::Is(value) => equal(found, value),
                 Shown::Has(part) => found.as_str().is_some_and(|text| text.contains(part)),
-                Shown::Nothing => {
-                    *found == json!([]) || outcome["error"]["code"] == NO_SUCH_METHOD
-                }
+                Shown::Nothing => *found == json!([]) || outcome["error"]["code"] == NO_SUCH_METHOD,
             };
             let wanted = match shown {
                 Shown::Is(value) => value.to_string(),

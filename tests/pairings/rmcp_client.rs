@@ -8,20 +8,20 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rmcp::ClientHandler;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientConfig, ClientRequest, CreateMessageRequestParams,
-    CreateMessageResult, ElicitRequestParams, ElicitResult, ElicitationAction, ErrorData,
-    GetPromptRequestParams, ListRootsResult, ProgressNotificationParam, ProtocolVersion,
-    ReadResourceRequestParams, ResourceUpdatedNotificationParam, Role, Root, SamplingMessage,
-    SamplingMessageContentBlock, ServerNotification, SubscribeRequestParams,
-    UnsubscribeRequestParams,
+    CallToolRequest, CallToolRequestParams, ClientConfig, ClientRequest,
+    CreateMessageRequestParams, CreateMessageResult, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ErrorData, GetPromptRequestParams, ListRootsResult,
+    ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams,
+    ResourceUpdatedNotificationParam, Role, Root, SamplingMessage, SamplingMessageContentBlock,
+    ServerNotification, SubscribeRequestParams, UnsubscribeRequestParams,
 };
 use rmcp::service::{
     ClientLifecycleMode, ClientServiceExt, NotificationContext, PeerRequestOptions, RequestContext,
     RoleClient, RunningService, ServiceError,
 };
 use rmcp::transport::TokioChildProcess;
-use rmcp::ClientHandler;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -113,11 +113,8 @@ fn everything(stage: &SideBySide, packages: &Packages) -> Vec<Proof> {
             .is("/result/content/1/type", json!("resource_link")),
         Proof::call("get-tiny-image", json!({}))
             .is("/result/content/1/mimeType", json!("image/png")),
-        Proof::call(
-            "get-annotated-message",
-            json!({"messageType": "error", "includeImage": true}),
-        )
-        .is("/result/content/0/annotations/priority", json!(1.0)),
+        Proof::call("get-annotated-message", json!({"messageType": "error", "includeImage": true}))
+            .is("/result/content/0/annotations/priority", json!(1.0)),
         Proof::call("nonesuch", json!({})),
         Proof::list(Resources, "resources"),
         Proof::list(Resources, "templates"),

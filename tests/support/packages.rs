@@ -77,7 +77,12 @@ impl Packages {
 
     /// This command, with a tee before it that writes down in `directory` what passes, and tells the
     /// reader of the FIFO `told` when a call was cancelled.
-    pub(crate) fn tee(&self, directory: &str, told: Option<&str>, command: &[String]) -> Vec<String> {
+    pub(crate) fn tee(
+        &self,
+        directory: &str,
+        told: Option<&str>,
+        command: &[String],
+    ) -> Vec<String> {
         let mut words = vec![text(&self.python()), script("clients/tee.py"), directory.to_owned()];
         words.extend(told.into_iter().flat_map(|fifo| ["--told".to_owned(), fifo.to_owned()]));
         words.extend_from_slice(command);

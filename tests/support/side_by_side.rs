@@ -122,8 +122,11 @@ impl SideBySide {
         for entry in std::fs::read_dir(&self.data).expect("the data directory") {
             let path = entry.expect("an entry").path();
             let directory = path.is_dir();
-            let removed =
-                if directory { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            let removed = if directory {
+                std::fs::remove_dir_all(&path)
+            } else {
+                std::fs::remove_file(&path)
+            };
             removed.expect("removed");
         }
         for directory in ["work", "log"] {

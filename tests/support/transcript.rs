@@ -144,8 +144,8 @@ impl Transcript {
     /// Whether the last such call was cancelled by the client, by its own id.
     pub(crate) fn cancelled(&self, tool: &str, arguments: &Value) -> bool {
         let Some(id) = self.call(tool, arguments) else { return false };
-        let own = |message: &Message<'_>| message.params()["requestId"].to_string() == id;
-        self.of(By::Client).any(|message| message.is("notifications/cancelled") && own(&message))
+        let mut ends = self.of(By::Client).filter(|message| message.is("notifications/cancelled"));
+        ends.any(|message| message.params()["requestId"].to_string().as_str() == id)
     }
 
     /// Whether the last such call was answered.
