@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use support::{Home, Packages, Setup, SideBySide, assert_same, at_home, connect, tenant_with};
+use support::{Home, Packages, Setup, SideBySide, Way, assert_same, at_home, connect, tenant_with};
 
 /// The steps of a plan that calls these tools.
 fn calls(calls: &[(&str, Value)]) -> Value {
@@ -35,9 +35,10 @@ fn a_shared_server_may_ask_the_only_session_what_its_tenant_allows() {
     let answers = json!({"sampling": "a sampled answer", "elicitation": {"name": "Ada"}});
     let plan = json!({"mode": "legacy", "answers": answers, "steps": steps}).to_string();
     stage.reset();
-    let direct = stage.direct(|way| way.output(packages.python_command(&plan, &way.command)));
+    let speak = |way: &Way| way.output(packages.python_command(&plan, &way.command));
+    let direct = stage.direct(&speak);
     stage.reset();
-    let through = stage.through(|way| way.output(packages.python_command(&plan, &way.command)));
+    let through = stage.through(&speak);
     assert_eq!(direct.report["asked"].as_array().map(Vec::len), Some(2), "{}", direct.report);
     assert_same(&through.report, &direct.report, "the session");
 }

@@ -70,7 +70,12 @@ impl Server {
                 write("b.txt", "for the next commit\n".to_owned());
                 repository(&stage.work(), &stage.data("gate"));
             }
-            Self::Everything | Self::Time | Self::Typescript | Self::Documents => {}
+            Self::Documents => {
+                let path = stage.data("given.md");
+                std::fs::write(&path, format!("the file of {nonce}\n")).expect("written");
+                own(path.as_ref());
+            }
+            Self::Everything | Self::Time | Self::Typescript => {}
         }
     }
 
@@ -167,6 +172,8 @@ fn memory(stage: &SideBySide) -> Vec<Proof> {
     let place = stage.work().join("memory.json").to_str().expect("UTF-8").to_owned();
     vec![
         Proof::list(Tools, "tools"),
+        Proof::call("search_nodes", json!({"query": "pays"}))
+            .is("/result/structuredContent/entities/0/name", json!(nonce)),
         Proof::call("create_entities", json!({"entities": [entity]})),
         Proof::call("add_observations", json!({"observations": [late]})),
         Proof::call("search_nodes", json!({"query": "late"}))
@@ -238,6 +245,8 @@ fn documents(stage: &SideBySide) -> Vec<Proof> {
     let text = format!("one \u{1f600} two of {nonce}");
     vec![
         Proof::list(Tools, "tools").is("/tools/0/name", json!("admin_purge")),
+        Proof::call("get_document", json!({"name": "given.md"}))
+            .says(&format!("the file of {nonce}")),
         Proof::call("save_document", json!({"name": "a.md", "text": text})),
         Proof::call("search_documents", json!({"query": "TWO"})).says("a.md"),
         Proof::call("get_document", json!({"name": "a.md"})).says(&text),

@@ -43,6 +43,9 @@ pub(crate) struct Way {
     home: PathBuf,
 }
 
+/// What a client does with what it is to start; returns its report.
+pub(crate) type Speak<'a> = &'a dyn Fn(&Way) -> Value;
+
 /// What came of a run: the client's own report, and what its connections and the server's were.
 /// On a direct run they are the same.
 pub(crate) struct Run {
@@ -85,7 +88,7 @@ impl SideBySide {
     }
 
     /// The client on the server itself.
-    pub(crate) fn direct(&self, speak: impl Fn(&Way) -> Value) -> Run {
+    pub(crate) fn direct(&self, speak: Speak<'_>) -> Run {
         let data = self.data.to_str().expect("UTF-8");
         let expand = |word: &String| word.replace("{data}", data);
         let server: Vec<_> = self.setup.command.iter().map(expand).collect();
@@ -100,7 +103,7 @@ impl SideBySide {
     }
 
     /// The client on `tenantd connect`.
-    pub(crate) fn through(&self, speak: impl Fn(&Way) -> Value) -> Run {
+    pub(crate) fn through(&self, speak: Speak<'_>) -> Run {
         let log = self.home.directory("through");
         let supervisor = self.home.start();
         let tee = self.packages.tee(log.to_str().expect("UTF-8"), None, &connect("acme"));
