@@ -4,15 +4,16 @@ use serde_json::{Value, json};
 
 use crate::proof::Proof;
 use crate::support::{
-    Era, Packages, Run, SideBySide, Speak, Transcript, assert_same, assert_same_bytes,
+    Packages, Run, SideBySide, Speak, Transcript, assert_same, assert_same_bytes,
 };
 use crate::table::{Capability, Client, Server, Skip, skip};
 
 /// What the server of everything says of its environment is its own: tenantd adds to that.
 const UNLIKE: &str = "get-env";
 
-/// What the modern era adds to a result.
-const MODERN_MEMBERS: [&str; 4] = ["resultType", "ttlMs", "cacheScope", "_meta"];
+/// What only one of the eras has: of a result, and of each tool of a list.
+const RESULT_MEMBERS: [&str; 4] = ["resultType", "ttlMs", "cacheScope", "_meta"];
+const TOOL_MEMBERS: [&str; 1] = ["execution"];
 
 struct Cell {
     client: Client,
@@ -26,7 +27,7 @@ pub(crate) fn show(client: Client, server: Server) {
     let Some(packages) = Packages::find() else { return };
     let stage = SideBySide::new(&packages, server.setup(&packages, client));
     let cell = Cell { client, server, packages, stage };
-    let direct = cell.works_directly().then(|| cell.run(SideBySide::direct));
+    let direct = client.works_directly_on(server).then(|| cell.run(SideBySide::direct));
     let (proofs, through) = cell.run(SideBySide::through);
     assert!(through.client.iter().all(|one| one.era() == client.era()), "the client's era");
     assert!(through.server.iter().all(|one| one.era() == server.era()), "the server's era");
@@ -41,16 +42,6 @@ pub(crate) fn show(client: Client, server: Server) {
 }
 
 impl Cell {
-    /// Whether the two find a common era without tenantd. A legacy client meets a server of both eras in
-    /// its own; one that probes speaks the server's.
-    fn works_directly(&self) -> bool {
-        match (self.client.era(), self.server.era()) {
-            (Era::Legacy, Era::Modern) => self.server != Server::Typescript,
-            (Era::Modern, Era::Legacy) => self.client.mode() == "auto",
-            _ => true,
-        }
-    }
-
     /// Makes everything ready, lets the client do its steps, and looks at what came of them.
     fn run(&self, way: fn(&SideBySide, Speak<'_>) -> Run) -> (Vec<Proof>, Run) {
         self.stage.reset();
@@ -130,7 +121,7 @@ fn check_cancelled(tool: &str, arguments: &Value, run: &Run) {
 }
 
 /// Where one side had to be translated for: what the client saw is what it sees directly, but for what
-/// an era adds.
+/// only one of the eras has.
 fn assert_alike(proofs: &[Proof], through: &Value, direct: &Value) {
     for (number, proof) in proofs.iter().enumerate().filter(|(_, one)| one.step["tool"] != UNLIKE) {
         let seen = |report: &Value| without_era(report["steps"][number].clone());
@@ -140,12 +131,17 @@ fn assert_alike(proofs: &[Proof], through: &Value, direct: &Value) {
 }
 
 fn without_era(mut outcome: Value) -> Value {
-    let strip = |value: &mut Value| {
-        if let Value::Object(members) = value {
-            members.retain(|name, _| !MODERN_MEMBERS.contains(&name.as_str()));
+    let strip = |value: &mut Value, members: &[&str]| {
+        if let Value::Object(all) = value {
+            all.retain(|name, _| !members.contains(&name.as_str()));
         }
     };
-    strip(&mut outcome);
-    outcome.get_mut("result").map(strip);
+    strip(&mut outcome, &RESULT_MEMBERS);
+    for tool in outcome["tools"].as_array_mut().into_iter().flatten() {
+        strip(tool, &TOOL_MEMBERS);
+    }
+    if let Some(result) = outcome.get_mut("result") {
+        strip(result, &RESULT_MEMBERS);
+    }
     outcome
 }

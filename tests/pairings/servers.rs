@@ -10,6 +10,9 @@ use crate::support::{Era, Packages, Setup, SideBySide, as_test_user, own, tenant
 use crate::table::Capability::{self, Prompts, Resources, Tools};
 use crate::table::{Client, Server};
 
+/// The root that every client has.
+const ROOT: &str = "file:///srv/pairings";
+
 /// The resource of the memory server.
 const GRAPH: &str = "memory://knowledge-graph";
 
@@ -38,15 +41,13 @@ impl Server {
         Setup { command, environment, lines: self.sharing(client).to_owned() }
     }
 
-    /// A legacy server may know of its client what that said of itself (one of its own), or what its
-    /// tenant allows (a shared one). To be compared with a direct connection it must be one of its own.
+    /// A legacy server knows of its clients what the only one says of itself, or, if it is shared, what
+    /// its tenant allows. Where a direct connection is compared it must be the first.
     fn sharing(self, client: Client) -> &'static str {
-        match (self.era(), client.era()) {
-            (Era::Legacy, Era::Legacy) => r#"share = "session""#,
-            (Era::Legacy, Era::Modern) => {
-                r#"shared_capabilities = ["elicitation", "sampling", "roots"]"#
-            }
-            (Era::Modern, _) => "",
+        match self.era() {
+            Era::Modern => "",
+            Era::Legacy if client.works_directly_on(self) => r#"share = "session""#,
+            Era::Legacy => r#"shared_capabilities = ["elicitation", "sampling", "roots"]"#,
         }
     }
 
@@ -110,6 +111,8 @@ fn everything(stage: &SideBySide, packages: &Packages) -> Vec<Proof> {
     vec![
         Proof::list(Tools, "tools").is("/tools/0/name", json!("echo")),
         Proof::call("get-env", json!({})).says(&given),
+        // It asks for the roots a while after its handshake, unless it has asked in a call.
+        Proof::call("get-roots-list", json!({})).has("/result/content/0/text", ROOT),
         Proof::call("echo", json!({"message": "Ümläut 😀"})).says("Echo: Ümläut 😀"),
         Proof::call("get-sum", json!({"a": 1, "b": 2.5})).says("3.5"),
         Proof::call("get-structured-content", json!({"location": "New York"}))

@@ -86,6 +86,16 @@ impl Client {
         }
     }
 
+    /// Whether the two find a common era without tenantd. A legacy client meets a server of both eras in
+    /// its own; one that probes speaks the server's.
+    pub(crate) fn works_directly_on(self, server: Server) -> bool {
+        match (self.era(), server.era()) {
+            (Era::Legacy, Era::Modern) => server != Server::Typescript,
+            (Era::Modern, Era::Legacy) => self.mode() == "auto",
+            _ => true,
+        }
+    }
+
     fn cannot(self, capability: Capability) -> Option<Skip> {
         let one_thing = matches!(self, Self::InspectorLegacy | Self::InspectorModern);
         let more =
