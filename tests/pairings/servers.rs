@@ -141,7 +141,7 @@ fn everything(stage: &SideBySide, packages: &Packages) -> Vec<Proof> {
         .says(&format!("sampled for {nonce}")),
         Proof::subscribe(document, "toggle-subscriber-updates", json!({})),
         Proof::call("toggle-subscriber-updates", json!({})),
-        Proof::cancel(long, json!({"duration": 2, "steps": 10}), stage.data("told")),
+        Proof::cancel(long, json!({"duration": 1, "steps": 5}), stage.data("told")),
     ]
 }
 
