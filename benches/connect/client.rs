@@ -10,13 +10,23 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 const HELLO: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+const DISCOVER: &str = r#"{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 const READY: &str = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+const MODERN_LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 const ECHO: &str =
     r#""method":"tools/call","params":{"name":"echo","arguments":{"text":"The quick brown fox"}}}"#;
+const MODERN_ECHO: &str = r#""method":"tools/call","params":{"name":"echo","arguments":{"text":"The quick brown fox"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
 const BIG: &str = r#""method":"tools/call","params":{"name":"big","arguments":{}}}"#;
 /// How long the slowest answer may take before the benchmark gives up, milliseconds.
 const PATIENCE_MS: u16 = 30_000;
+
+/// Which of the two eras of MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Era {
+    Legacy,
+    Modern,
+}
 
 /// One session with one process.
 pub(crate) struct Client {
@@ -28,6 +38,7 @@ pub(crate) struct Client {
     filled: usize,
     line: Vec<u8>,
     next_id: u64,
+    echo: &'static str,
 }
 
 impl Client {
@@ -38,13 +49,26 @@ impl Client {
         let stdin = OwnedFd::from(child.stdin.take().expect("a pipe")).into();
         let stdout = OwnedFd::from(child.stdout.take().expect("a pipe")).into();
         let buffer = vec![0; 256 * 1024];
-        Self { child, stdin, stdout, buffer, filled: 0, line: Vec::new(), next_id: 2 }
+        Self { child, stdin, stdout, buffer, filled: 0, line: Vec::new(), next_id: 2, echo: ECHO }
     }
 
     /// Starts the process and opens the session.
     pub(crate) fn open(command: Command) -> Self {
         let mut client = Self::spawn(command);
         client.greet();
+        client
+    }
+
+    /// Starts the process and opens a session of that era.
+    pub(crate) fn open_as(era: Era, command: Command) -> Self {
+        if era == Era::Legacy {
+            return Self::open(command);
+        }
+        let mut client = Self { echo: MODERN_ECHO, ..Self::spawn(command) };
+        for line in [DISCOVER, MODERN_LIST] {
+            client.write(&format!("{line}\n"));
+            client.answer();
+        }
         client
     }
 
@@ -72,7 +96,7 @@ impl Client {
 
     /// Sends a call of `echo`.
     pub(crate) fn send(&mut self) {
-        self.send_call(ECHO);
+        self.send_call(self.echo);
     }
 
     fn send_call(&mut self, rest: &str) {
@@ -119,7 +143,7 @@ impl Client {
 
     /// The time of each of `count` calls, one after another.
     pub(crate) fn sequential(&mut self, count: usize) -> Vec<Duration> {
-        self.one_by_one(count, ECHO)
+        self.one_by_one(count, self.echo)
     }
 
     /// The time of each of `count` calls with a result of 100 KB.

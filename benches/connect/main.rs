@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use client::{Client, together};
+use client::{Client, Era, together};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use support::{Home, child};
@@ -163,6 +163,33 @@ fn throughput(home: &Home, server: &Server, tenant: &str, table: &Table<'_>, sca
     direct.into_iter().chain(shared).for_each(Client::close);
 }
 
+/// Where client and server are of two eras: a direct connection of the server's own era against a client of
+/// the other one through tenantd.
+fn crossed(home: &Home, echo: &Server, cores: &str, scale: usize) {
+    let cases = [
+        ("legacy client, modern server", Era::Legacy, Era::Modern, "echo-modern"),
+        ("modern client, legacy server", Era::Modern, Era::Legacy, "echo"),
+    ];
+    for (row, client, server, tenant) in cases {
+        let table = Table { child: echo.name, cores, row };
+        let mut command = echo.direct();
+        if server == Era::Modern {
+            command.arg("modern");
+        }
+        let through = Client::open_as(client, home.command(&["connect", tenant]));
+        let mut one = (Client::open_as(server, command), through);
+        let [p50, _, _] = pairs(|| sequential(&mut one.0, scale), || sequential(&mut one.1, scale));
+        table.line("sequential, p50", "µs", &p50, false);
+        let count = scale * 5;
+        let window =
+            |client: &mut Client| [count as f64 / client.in_flight(count, 16).as_secs_f64()];
+        let [rate] = pairs(|| window(&mut one.0), || window(&mut one.1));
+        table.line("16 in flight, calls/s", "", &rate, true);
+        one.0.close();
+        one.1.close();
+    }
+}
+
 /// From the launch of the process to its first list of tools, milliseconds.
 fn launch(command: Command) -> f64 {
     let start = Instant::now();
@@ -219,6 +246,10 @@ fn measure(cores: &str, echo: &Server, python: Option<&Server>) {
     (0..COLD).for_each(|number| {
         home.tenant(&format!("cold-{number}"), &echo.tenant(UNLIMITED));
     });
+    home.tenant(
+        "echo-modern",
+        &Server { arguments: vec!["modern".to_owned()], ..echo.clone() }.tenant(UNLIMITED),
+    );
     if let Some(python) = python {
         home.tenant("python", &python.tenant(UNLIMITED));
     }
@@ -228,6 +259,7 @@ fn measure(cores: &str, echo: &Server, python: Option<&Server>) {
     throughput(&home, echo, "echo", &unlimited, 10_000);
     let defaults = Table { child: echo.name, cores, row: "defaults" };
     throughput(&home, echo, "defaults", &defaults, 10_000);
+    crossed(&home, echo, cores, 10_000);
     if let Some(python) = python {
         let table = Table { child: python.name, cores, row: "unlimited" };
         throughput(&home, python, "python", &table, 3000);

@@ -161,6 +161,14 @@ pub struct Meta<'a> {
         deserialize_with = "present"
     )]
     pub client_info: Option<&'a RawValue>,
+    /// What the modern client can be asked for.
+    #[serde(
+        borrow,
+        default,
+        rename = "io.modelcontextprotocol/clientCapabilities",
+        deserialize_with = "present"
+    )]
+    pub client_capabilities: Option<&'a RawValue>,
     /// The modern client's wish for log messages.
     #[serde(
         borrow,
@@ -210,8 +218,6 @@ pub struct Key(LazyLock<Finder<'static>>);
 pub static META: Key = Key(LazyLock::new(|| Finder::new("_meta")));
 /// `taskId`
 pub static TASK_ID: Key = Key(LazyLock::new(|| Finder::new("taskId")));
-/// `input_required`
-pub static INPUT_REQUIRED: Key = Key(LazyLock::new(|| Finder::new("input_required")));
 
 /// Whether `object` may have a member `key`: false is certain. A key can be spelled with `\u` escapes,
 /// so a backslash-u makes it possible too.

@@ -39,6 +39,10 @@ pub const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 pub const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 /// `_meta` key of the client's capabilities.
 pub const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// `_meta` key of the least severe log level that a modern request asks for.
+pub const META_LOG: &str = "io.modelcontextprotocol/logLevel";
+/// `_meta` key of the `subscriptions/listen` request that a message belongs to.
+pub const META_SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// `_meta` key of the server's name and version, in the result of `server/discover`.
 pub const META_SERVER: &str = "io.modelcontextprotocol/serverInfo";
 /// `_meta` key of what tenantd tells the server about a request.

@@ -1,7 +1,8 @@
 //! The errors that tenantd itself answers with, and how they look on the wire.
 //!
 //! Codes are positive, outside every range that JSON-RPC and MCP reserve, so that none can be taken for
-//! an error of the server's (2026-07-28, basic/index#error-codes).
+//! an error of the server's (2026-07-28, basic/index#error-codes). Only where tenantd speaks for a server
+//! of the other era does it use the codes that the client's revision prescribes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -25,6 +26,14 @@ pub enum Code {
     TooMany = 429,
     /// The server is not to be had.
     Unavailable = 503,
+    /// JSON-RPC's: no such method in the revision that the request is of.
+    MethodNotFound = -32601,
+    /// JSON-RPC's: the request lacks what its revision requires.
+    InvalidParams = -32602,
+    /// MCP's: the request needs a capability that its client did not declare.
+    MissingCapability = -32021,
+    /// MCP's: a revision that is not spoken here.
+    UnsupportedVersion = -32022,
 }
 
 /// One error.
@@ -38,6 +47,8 @@ pub struct Failure {
     pub message: String,
     /// When it may work, milliseconds from now.
     pub retry_after_ms: Option<u64>,
+    /// More members of `data`, as JSON text (`"key":value,...`), where a specification wants them.
+    pub more: Option<String>,
 }
 
 impl Failure {
@@ -47,7 +58,20 @@ impl Failure {
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), retry_after_ms: None }
+        Self {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            retry_after_ms: None,
+            more: None,
+        }
+    }
+
+    /// With more members of `data`: `"key":value,...`.
+    #[must_use]
+    pub fn with(mut self, more: String) -> Self {
+        self.more = Some(more);
+        self
     }
 
     /// The response line, without newline. Without an id the member is left out: MCP's schemas have no
@@ -64,6 +88,10 @@ impl Failure {
         );
         if let Some(retry) = self.retry_after_ms {
             let _ = write!(body, r#","retryAfterMs":{retry}"#);
+        }
+        if let Some(more) = &self.more {
+            body.push(',');
+            body.push_str(more);
         }
         body.push_str("}}}");
         let mut line = br#"{"jsonrpc":"2.0","#.to_vec();

@@ -8,5 +8,6 @@ pub mod envelope;
 pub mod era;
 pub mod error;
 pub mod line;
+pub mod method;
 pub mod scan;
 pub mod splice;

@@ -47,8 +47,7 @@ impl<'a> Splice<'a> {
             return;
         }
         let at = self.range(object).end - 1;
-        let is_empty = object.get()[1..].trim_start().starts_with('}');
-        if !is_empty {
+        if !is_empty_object(object.get()) {
             self.insert_bytes(at, ",");
         }
         self.insert(at, before, members, behind);
@@ -136,8 +135,31 @@ pub fn member_ranges(object: &str, unwanted: impl Fn(&str) -> bool) -> Vec<Range
     ranges
 }
 
-struct Member {
+/// An object without those members, everything else byte for byte. `object` is the raw text.
+pub fn without_members(object: &str, unwanted: impl Fn(&str) -> bool) -> String {
+    let mut left = String::with_capacity(object.len());
+    let mut from = 0;
+    for range in member_ranges(object, unwanted) {
+        left.push_str(object.get(from..range.start).unwrap_or_default());
+        from = range.end;
+    }
+    left.push_str(object.get(from..).unwrap_or_default());
+    left
+}
+
+/// Whether a raw object has no members.
+pub fn is_empty_object(object: &str) -> bool {
+    object.get(1..).is_some_and(|rest| rest.trim_start().starts_with('}'))
+}
+
+/// The members of an object that is known to be valid JSON: each key, unescaped, with its raw value.
+pub fn raw_members(object: &str) -> impl Iterator<Item = (String, &str)> {
+    Members { text: object, at: 1 }.map(|member| (member.key, member.value))
+}
+
+struct Member<'a> {
     key: String,
+    value: &'a str,
     /// The comma before it, or its start where there is none.
     comma: usize,
     start: usize,
@@ -150,17 +172,17 @@ struct Members<'a> {
     at: usize,
 }
 
-impl Iterator for Members<'_> {
-    type Item = Member;
+impl<'a> Iterator for Members<'a> {
+    type Item = Member<'a>;
 
-    fn next(&mut self) -> Option<Member> {
+    fn next(&mut self) -> Option<Member<'a>> {
         let comma = self.skip(|b| b.is_ascii_whitespace());
         let start = self.skip(|b| b.is_ascii_whitespace() || b == b',');
         let key = self.value()?;
         self.skip(|b| b.is_ascii_whitespace() || b == b':');
-        self.value()?;
+        let value = self.value()?;
         let key = serde_json::from_str(key).ok()?;
-        Some(Member { key, comma, start, end: self.at })
+        Some(Member { key, value, comma, start, end: self.at })
     }
 }
 

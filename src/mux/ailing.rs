@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::client::Request;
-use super::cross;
+use super::cross::handshake;
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::placard::{self, Notice, STATUS_TOOL};
+use super::request::Request;
 use super::session::{Greeting, Placard, SlotKey};
 use super::start::Readiness;
 use super::timers::Timer;
@@ -183,7 +183,7 @@ impl Exchange {
     fn answer_for_lack(&mut self, id: SessionId, child: ChildId, request: &Request<'_>) -> bool {
         let handshake = self.children.get(&child).and_then(|child| child.handshake.as_deref());
         let kind = request.method.split('/').next().unwrap_or_default();
-        let lacks = handshake.is_some_and(|handshake| !cross::has(handshake, kind));
+        let lacks = handshake.is_some_and(|handshake| !handshake::has(handshake, kind));
         match placard::empty_list(request.era(), request.method).filter(|_| lacks) {
             Some(empty) => {
                 self.answer(id, request.raw_id(), &empty);
@@ -213,7 +213,7 @@ impl Exchange {
                 continue;
             }
             session.placard = Placard::Taken;
-            for list in LISTS.iter().filter(|list| cross::has(handshake, list)) {
+            for list in LISTS.iter().filter(|list| handshake::has(handshake, list)) {
                 self.tell_changed(id, list);
             }
         }

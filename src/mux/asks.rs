@@ -8,12 +8,13 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::abilities::needed;
 use super::child::{Kind, TaskOwner};
-use super::client::{Request, Special, look_inside};
+use super::client::Special;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::{ChildId, End};
-use super::session::{Ask, Session};
-use crate::config::tenant::SharedCapability;
+use super::request::{Request, look_inside};
+use super::session::{Ask, Asker, Session};
 use crate::mcp::envelope::{Envelope, Meta, Params, members, text};
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
@@ -45,7 +46,7 @@ impl Exchange {
             Err(failure) => return self.refuse_child(child, raw_id, &failure),
         };
         let token = meta.progress_token.map(|token| token.get().as_bytes().into());
-        let ask = Ask { child, raw_id: raw_id.into(), token };
+        let ask = Ask { child, asker: Asker::Server { raw_id: raw_id.into(), token } };
         let Some(asked) = self.sessions.get_mut(&session) else { return };
         let Some(theirs) = asked.ask(ask) else {
             let said = "the client has left too many requests of this server unanswered";
@@ -84,12 +85,7 @@ impl Exchange {
         method: &str,
         meta: &Meta<'_>,
     ) -> Result<SessionId, Failure> {
-        let needs = match method {
-            "elicitation/create" => Some(SharedCapability::Elicitation),
-            "sampling/createMessage" => Some(SharedCapability::Sampling),
-            "roots/list" => Some(SharedCapability::Roots),
-            _ => None,
-        };
+        let needs = needed(method);
         let attached = self.attached(child);
         if let [only] = attached.as_slice()
             && self.sessions.get(only).is_some_and(Session::has_own_child)
@@ -102,7 +98,7 @@ impl Exchange {
         let can = |id: &SessionId| {
             self.sessions.get(id).is_some_and(|session| {
                 session.era == Some(Era::Legacy)
-                    && needs.is_some_and(|needs| session.capabilities.contains(&needs))
+                    && needs.is_some_and(|needs| session.able.has(needs))
             })
         };
         let busy = self.children.get(&child).map(super::child::Child::busy).unwrap_or_default();

@@ -1,16 +1,19 @@
 //! One child (a running server process) and the slot that it lives in. Data and small questions.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::rc::Rc;
 use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
+use super::abilities::Abilities;
 use super::health::Health;
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
 use crate::lifecycle::Lifecycle;
 use crate::mcp::era::Era;
+use crate::mcp::method::Method;
 use crate::names::SessionId;
 
 /// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
@@ -28,6 +31,10 @@ pub(super) enum Owner {
         /// The id that it gave.
         raw_id: Raw,
     },
+    /// A modern client's request on a legacy server that waits for its retry: its number among the held.
+    Held(u64),
+    /// The upstream subscription of a legacy session on a modern server.
+    Feed(SessionId),
     /// This mux.
     Own,
 }
@@ -57,14 +64,43 @@ pub(super) enum Kind {
 pub(super) struct Pending {
     pub(super) owner: Owner,
     pub(super) kind: Kind,
+    /// The era of the request as its client wrote it: its answer is of that era.
+    pub(super) era: Era,
+    pub(super) method: Method,
     /// The client's own progress token.
     pub(super) token: Option<Raw>,
-    /// Whether the request asked for log messages (modern).
-    pub(super) wants_log: bool,
+    /// The least severe log level (rank) that the request asked for (modern).
+    pub(super) log: Option<u8>,
+    /// What its client can be asked for on its account, where the request itself says so (modern).
+    pub(super) able: Abilities,
+    /// The client's own line, where it may have to be sent again.
+    pub(super) kept: Option<Rc<[u8]>>,
     pub(super) born: Instant,
     pub(super) deadline: Option<Instant>,
     /// The client has cancelled it; whatever still comes is passed on, but its id is free.
     pub(super) cancelled: bool,
+    /// How often the server has asked for input on its account.
+    pub(super) rounds: u32,
+}
+
+impl Pending {
+    /// A request of this mux's own.
+    pub(super) fn own(kind: Kind, owner: Owner, now: Instant) -> Self {
+        Self {
+            owner,
+            kind,
+            era: Era::Modern,
+            method: Method::Other,
+            token: None,
+            log: None,
+            able: Abilities::default(),
+            kept: None,
+            born: now,
+            deadline: None,
+            cancelled: false,
+            rounds: 0,
+        }
+    }
 }
 
 /// How far the child's handshake has come.
@@ -188,7 +224,7 @@ impl Child {
     /// The only session whose requests in flight asked for log messages (modern).
     pub(super) fn log_reader(&self) -> Option<SessionId> {
         let mut readers: BTreeSet<SessionId> = BTreeSet::new();
-        for pending in self.pending.values().filter(|p| p.wants_log && !p.cancelled) {
+        for pending in self.pending.values().filter(|p| p.log.is_some() && !p.cancelled) {
             if let Owner::Session { session, .. } = pending.owner {
                 readers.insert(session);
             }
@@ -204,6 +240,11 @@ impl Child {
         self.pending.values().any(is_call)
     }
 
+    /// Whether it owes nobody an answer: subscriptions go on with the next child.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.values().all(|pending| pending.kind == Kind::Listen)
+    }
+
     /// The sessions with a request in flight that the client has not given up.
     pub(super) fn busy(&self) -> BTreeSet<SessionId> {
         self.pending
@@ -211,7 +252,7 @@ impl Child {
             .filter(|pending| !pending.cancelled)
             .filter_map(|pending| match pending.owner {
                 Owner::Session { session, .. } => Some(session),
-                Owner::Own => None,
+                Owner::Own | Owner::Held(_) | Owner::Feed(_) => None,
             })
             .collect()
     }

@@ -3,65 +3,47 @@
 //! A request leaves with an id of ours, a token of ours and our context; everything else leaves as it
 //! came. What belongs to the connection and not to the server (`initialize`, `ping`) is answered here.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
 
+use super::abilities::Abilities;
 use super::child::{Kind, Pending};
-use super::cross;
-use super::dress::{bad, bad_id, dress, needs_params, too_large};
-use super::exchange::{Exchange, LONGEST_LINE, owned_by};
+use super::cross::handshake;
+use super::dress::{Suit, bad, bad_id, dress, needs_params, too_large};
+use super::exchange::{Exchange, LONGEST_LINE};
+use super::flight::owned_by;
 use super::outbox::{ChildId, End};
+use super::request::{Request, look_inside};
 use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
-use crate::mcp::envelope::{
-    Envelope, META, Malformed, Message, Meta, Params, good_id, may_have, members, our_id,
-};
-use crate::mcp::era::{self, Era};
+use crate::mcp::envelope::{Envelope, META, Message, good_id, may_have, text};
+use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
+use crate::mcp::method::Method;
 use crate::mcp::splice::Splice;
 use crate::names::SessionId;
 
-/// A request on its way: the line and what was found in it.
-pub(super) struct Request<'a> {
-    pub(super) line: &'a [u8],
-    pub(super) envelope: &'a Envelope<'a>,
-    pub(super) id: &'a RawValue,
-    pub(super) method: &'a str,
-    pub(super) params: Params<'a>,
-    pub(super) meta: Meta<'a>,
+/// How a request goes to its server.
+pub(super) struct Way<'a> {
+    pub(super) kind: Kind,
+    pub(super) suit: Suit<'a>,
+    /// The least severe log level that it asks for.
+    pub(super) log: Option<u8>,
+    /// What its client can be asked for on its account, where the request itself says so.
+    pub(super) able: Abilities,
+    /// It may have to be sent again.
+    pub(super) keep: bool,
 }
 
-impl Request<'_> {
-    pub(super) fn raw_id(&self) -> &[u8] {
-        self.id.get().as_bytes()
+impl Way<'_> {
+    /// To a server of the request's own era.
+    pub(super) fn straight(kind: Kind, request: &Request<'_>) -> Self {
+        let log = request.meta.log_level.and_then(text).and_then(|level| level_rank(&level));
+        Self { kind, suit: Suit::AsItCame, log, able: Abilities::default(), keep: false }
     }
-
-    /// The era of the message itself.
-    pub(super) fn era(&self) -> Era {
-        if self.is_modern() { Era::Modern } else { Era::Legacy }
-    }
-
-    /// Whether the message itself is of the modern era.
-    pub(super) fn is_modern(&self) -> bool {
-        self.meta.protocol_version.is_some() || self.method == "server/discover"
-    }
-}
-
-/// Reads a kept line of a client's again, where it is a request.
-pub(super) fn reread(line: &[u8], with: impl FnOnce(&Request<'_>)) {
-    let Ok(envelope) = Envelope::read(line) else { return };
-    let Ok(Message::Request { id, method }) = envelope.message() else { return };
-    let Ok((params, meta)) = look_inside(envelope.params) else { return };
-    with(&Request { line, envelope: &envelope, id, method: &method, params, meta });
-}
-
-/// The parameters and the `_meta` that routing depends on.
-pub(super) fn look_inside(params: Option<&RawValue>) -> Result<(Params<'_>, Meta<'_>), Malformed> {
-    let params: Params<'_> = params.map(members).transpose()?.unwrap_or_default();
-    let meta: Meta<'_> = params.meta.map(members).transpose()?.unwrap_or_default();
-    Ok((params, meta))
 }
 
 impl Exchange {
@@ -93,7 +75,9 @@ impl Exchange {
             Ok(Message::Notification { method }) => {
                 self.client_notification(session, line, &envelope, &method);
             }
-            Ok(Message::Response { id }) => self.client_response(session, line, id),
+            Ok(Message::Response { id }) => {
+                self.client_response(session, line, &envelope, id);
+            }
             Err(malformed) => self.refuse(session, None, &bad(malformed)),
         }
     }
@@ -153,7 +137,7 @@ impl Exchange {
                 ),
             ));
         }
-        if session.in_flight.contains_key(request.raw_id()) {
+        if session.has_open(request.raw_id()) {
             return Some(Failure::new(
                 Code::Duplicate,
                 "duplicate-id",
@@ -163,24 +147,23 @@ impl Exchange {
         if request.method == "initialize" {
             if let Some(params) = request.envelope.params {
                 session.greet(params, request.params.client_info);
-                session.learn_capabilities(request.params.capabilities);
+                session.able = Abilities::declared(request.params.capabilities);
             }
         } else if request.is_modern() {
             session.era = Some(Era::Modern);
             if session.client.is_none() {
                 session.learn_client(request.meta.client_info);
             }
-        } else if session.hello.is_none() && request.method != "ping" {
-            return Some(Failure::new(
-                Code::Malformed,
-                "no-handshake",
-                "the first request of a session is initialize or server/discover",
-            ));
+        } else if session.hello.is_some() {
+            session.era = Some(Era::Legacy);
+        } else if request.method != "ping" {
+            return Some(no_handshake(session.era));
         }
         None
     }
 
-    fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
+    /// Gives a request to its server, now or as soon as it can take it.
+    pub(super) fn pass_or_wait(&mut self, session: SessionId, request: &Request<'_>, now: Instant) {
         let Some(asker) = self.sessions.get(&session) else { return };
         if asker.placard != Placard::None && self.answer_placard(session, request, now) {
             return;
@@ -209,14 +192,24 @@ impl Exchange {
         if request.method == "initialize" {
             return self.answer_initialize(session, child, request.id);
         }
-        if request.is_modern() && era == Some(Era::Legacy) {
-            return self.refuse_modern(session, request);
+        match (request.era(), era) {
+            (Era::Legacy, Some(Era::Modern)) => self.pass_upward(session, child, request, now),
+            (Era::Modern, Some(Era::Legacy)) => self.pass_downward(session, child, request, now),
+            _ => self.pass_straight(session, child, request, now),
         }
-        if !request.is_modern() && era == Some(Era::Modern) {
-            return self.pass_to_modern(session, child, request, now);
-        }
+    }
+
+    fn pass_straight(
+        &mut self,
+        session: SessionId,
+        child: ChildId,
+        request: &Request<'_>,
+        now: Instant,
+    ) {
         match self.special(session, child, request) {
-            Special::Pass(kind) => self.forward(session, child, request, kind, "", now),
+            Special::Pass(kind) => {
+                self.forward(session, child, request, Way::straight(kind, request), now);
+            }
             Special::Answer => self.answer_empty(session, request.raw_id()),
             Special::Refuse(failure) => self.refuse(session, Some(request.raw_id()), &failure),
         }
@@ -228,15 +221,13 @@ impl Exchange {
         self.send(session, |out| out.extend_from_slice(&answer));
     }
 
-    /// Sends a request to the child under an id of ours. `members` go into its `_meta` beside the
-    /// context.
+    /// Sends a request to the child under an id of ours.
     pub(super) fn forward(
         &mut self,
         session: SessionId,
         child: ChildId,
         request: &Request<'_>,
-        kind: Kind,
-        more: &str,
+        way: Way<'_>,
         now: Instant,
     ) {
         let (Some(holder), Some(to)) = (self.sessions.get(&session), self.children.get_mut(&child))
@@ -247,19 +238,24 @@ impl Exchange {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(id);
         let mut splice = Splice::of(request.line);
-        let token = dress(&mut splice, request, digits, &holder.context, more);
+        let token = dress(&mut splice, request, digits, &holder.context, way.suit);
         if splice.length() > LONGEST_LINE {
             return self.refuse(session, Some(request.raw_id()), &too_large(LONGEST_LINE));
         }
         self.out.line(End::Child(child), |out| splice.write(out));
         let pending = Pending {
             owner: owned_by(session, request.raw_id()),
-            kind,
+            kind: way.kind,
+            era: request.era(),
+            method: Method::of(request.method),
             token,
-            wants_log: request.meta.log_level.is_some(),
+            log: way.log,
+            able: way.able,
+            kept: way.keep.then(|| Rc::from(request.line)),
             born: now,
             deadline: None,
             cancelled: false,
+            rounds: 0,
         };
         if pending.kind == Kind::Listen {
             self.note_listen(session, request.raw_id(), request.line);
@@ -267,110 +263,15 @@ impl Exchange {
         self.track(child, id, pending);
     }
 
-    fn client_notification(
-        &mut self,
-        session: SessionId,
-        line: &[u8],
-        envelope: &Envelope<'_>,
-        method: &str,
-    ) {
-        match method {
-            "notifications/initialized" => {}
-            "notifications/cancelled" => self.client_cancels(session, line, envelope),
-            "notifications/progress" => self.client_progress(session, line, envelope),
-            "notifications/roots/list_changed" if !self.roots_are_its_own(session) => {}
-            _ => {
-                if let Some(child) = self.ready_child(session) {
-                    self.out.push(End::Child(child), line);
-                }
-            }
-        }
-    }
-
-    /// Whether a change of this session's roots is the server's business.
-    fn roots_are_its_own(&self, session: SessionId) -> bool {
-        self.sessions.get(&session).is_some_and(|session| {
-            let shared = self.slots.get(&session.slot).is_some_and(|slot| slot.sessions.len() > 1);
-            session.has_own_child() || !shared
-        })
-    }
-
-    fn client_cancels(&mut self, session: SessionId, line: &[u8], envelope: &Envelope<'_>) {
-        let Ok((params, _)) = look_inside(envelope.params) else { return };
-        let Some(request) = params.request_id else { return };
-        if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
-            return self.cancel_waiting(session, request);
-        }
-        let raw = request.get().as_bytes();
-        self.forget_listen(session, raw);
-        let Some(child) = self.ready_child(session) else { return };
-        // Only a request of its own; after this its id is free again.
-        let Some(id) = self.sessions.get_mut(&session).and_then(|s| s.in_flight.remove(raw)) else {
-            return;
-        };
-        if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
-            pending.cancelled = true;
-        }
-        let mut splice = Splice::of(line);
-        splice.replace(request, id.to_string().into_bytes());
-        self.out.line(End::Child(child), |out| splice.write(out));
-        self.close_if_done(session);
-    }
-
-    /// A request that still waits for the server is simply forgotten, as if it had been cancelled there.
-    fn cancel_waiting(&mut self, session: SessionId, request: &RawValue) {
-        let Some(session) = self.sessions.get_mut(&session) else { return };
-        let is_it = |line: &[u8]| {
-            let envelope = Envelope::read(line).ok();
-            let id = envelope.as_ref().and_then(|envelope| envelope.id);
-            id.is_some_and(|id| id.get() == request.get())
-                && !envelope.is_some_and(|e| {
-                    e.method.is_some_and(|method| method.get() == "\"initialize\"")
-                })
-        };
-        let kept: Vec<_> = session.take_waiting().into_iter().filter(|line| !is_it(line)).collect();
-        for line in kept {
-            session.wait(&line);
-        }
-    }
-
-    /// Progress on what the server asked this client: the token is the server's own.
-    fn client_progress(&mut self, session: SessionId, line: &[u8], envelope: &Envelope<'_>) {
-        let Ok((params, _)) = look_inside(envelope.params) else { return };
-        let Some(token) = params.progress_token else { return };
-        let asked = self.sessions.get(&session).and_then(|session| {
-            let token = token.get().as_bytes();
-            session.asks.values().find(|ask| ask.token.as_deref() == Some(token))
-        });
-        if let Some(child) = asked.map(|ask| ask.child) {
-            self.out.push(End::Child(child), line);
-        }
-    }
-
-    fn client_response(&mut self, session: SessionId, line: &[u8], id: &RawValue) {
-        let ask = our_id(id).and_then(|id| self.sessions.get_mut(&session)?.asks.remove(&id));
-        let Some(ask) = ask else {
-            let server = self.sessions.get(&session).map(|s| s.slot.server.clone());
-            if let Some(server) = server {
-                self.drop_line(&server, "a client's response that no server asked for");
-            }
-            return;
-        };
-        let mut splice = Splice::of(line);
-        splice.replace(id, &*ask.raw_id);
-        if self.children.contains_key(&ask.child) {
-            self.out.line(End::Child(ask.child), |out| splice.write(out));
-        }
-    }
-
     /// Answers `initialize` from the child's own handshake.
     pub(super) fn answer_initialize(&mut self, session: SessionId, child: ChildId, id: &RawValue) {
         let Some(to) = self.sessions.get_mut(&session) else { return };
         let Some(from) = self.children.get(&child) else { return };
-        let Some(result) = cross::initialize_result(to, from) else { return };
+        let Some(result) = handshake::initialize_result(to, from) else { return };
         to.greeting = Greeting::Done;
         let answer = era::result(id.get().as_bytes(), &result);
         self.send(session, |out| out.extend_from_slice(&answer));
+        self.tend_feed(session, self.now);
         self.close_if_done(session);
     }
 }
@@ -380,4 +281,21 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
+}
+
+/// A request without the modern envelope, before any handshake. What has spoken the modern era hears what
+/// a modern server says (2026-07-28, basic/index#meta).
+fn no_handshake(era: Option<Era>) -> Failure {
+    match era {
+        Some(Era::Modern) => Failure::new(
+            Code::InvalidParams,
+            "no-envelope",
+            format!("the request's _meta lacks {}", era::META_VERSION),
+        ),
+        _ => Failure::new(
+            Code::Malformed,
+            "no-handshake",
+            "the first request of a session is initialize or server/discover",
+        ),
+    }
 }

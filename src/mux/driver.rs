@@ -57,11 +57,16 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(plan: MuxPlan, log: std::fs::File, memory: std::fs::File) -> Rc<Self> {
+    pub(super) fn new(
+        plan: MuxPlan,
+        entropy: [u8; 32],
+        log: std::fs::File,
+        memory: std::fs::File,
+    ) -> Rc<Self> {
         let now = Instant::now();
         let (memory, known) = Memory::read(memory);
         Rc::new(Self {
-            exchange: RefCell::new(Exchange::new(plan, known, random(), now)),
+            exchange: RefCell::new(Exchange::new(plan, known, entropy, now)),
             memory: RefCell::new(memory),
             sessions: RefCell::default(),
             children: RefCell::default(),
@@ -304,12 +309,6 @@ impl Driver {
         self.used.set(true);
         self.settle();
     }
-}
-
-/// A number that differs from process to process: the standard library seeds its maps with one.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
 }
 
 /// Tasks that end with their owner.

@@ -2,22 +2,23 @@
 //!
 //! One value, owned by the mux's single thread, pure: it takes lines and events with the time, and
 //! leaves bytes and acts in its [`Outbox`]. It opens nothing, waits for nothing and reads no clock. Its
-//! rules are told in the files beside: `client` (what a client sends), `server` (what a server
-//! sends), `asks` (a server's own requests), `start` (handshakes), `finish` (ends).
+//! rules are told in the files beside: `client` and `replies` (what a client sends), `server` and
+//! `notices` (what a server sends), `asks` (a server's own requests), `flight` (requests in flight),
+//! `cross` (eras that differ), `start` (handshakes), `finish` (ends).
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::child::{Child, Kind, Owner, Pending, Slot};
+use super::child::{Child, Slot};
+use super::cross::seal::Seal;
 use super::memory::Knowledge;
 use super::outbox::{Act, ChildId, End, Outbox};
-use super::session::{Raw, Session, SlotKey};
+use super::session::{Session, SlotKey};
 use super::timers::{Timer, Timers};
-use crate::config::tenant::Limit;
 use crate::lifecycle::Phase;
-use crate::mcp::error::{Code, Failure};
+use crate::mcp::error::Failure;
 use crate::names::{ServerName, SessionId};
 use crate::wire::{Farewell, Holder, MuxPlan, ServerPlan};
 
@@ -27,8 +28,6 @@ pub(super) const LONGEST_LINE: usize = 10 * 1024 * 1024 - 128 * 1024;
 /// How much may wait for a client before it is closed as too slow, bytes: one longest line and as much
 /// again.
 const SESSION_BACKLOG: usize = 2 * LONGEST_LINE;
-/// How long progress can put off a request's time limit.
-const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
 
 /// What happened since the start.
 #[derive(Debug, Default, Clone, Copy)]
@@ -51,6 +50,8 @@ pub(super) struct Exchange {
     pub(super) next_child: ChildId,
     /// What programs answered to their last handshake.
     pub(super) known: Knowledge,
+    /// What binds a `requestState` of ours to whom it was given.
+    pub(super) seal: Seal,
     /// What the pauses of the next slot are drawn from.
     seed: u64,
     /// Set while the mux is on its way out: what clients are told.
@@ -62,8 +63,10 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// `seed` is what pauses are drawn from; `known` what an exchange before this one learned.
-    pub(super) fn new(plan: MuxPlan, known: Knowledge, seed: u64, now: Instant) -> Self {
+    /// `entropy` is what pauses are drawn from and what this exchange seals with: random, nobody else's.
+    /// `known` is what an exchange before this one learned.
+    pub(super) fn new(plan: MuxPlan, known: Knowledge, entropy: [u8; 32], now: Instant) -> Self {
+        let seed = entropy.iter().fold(0_u64, |seed, byte| seed.rotate_left(8) ^ u64::from(*byte));
         Self {
             plan,
             now,
@@ -75,6 +78,7 @@ impl Exchange {
             counters: Counters::default(),
             next_child: 1,
             known,
+            seal: Seal::new(entropy),
             seed,
             draining: None,
             alone: None,
@@ -190,76 +194,9 @@ impl Exchange {
         self.out.act(Act::Log { server: server.clone(), text });
     }
 
-    /// Puts a request in flight.
-    pub(super) fn track(&mut self, child: ChildId, id: u64, mut pending: Pending) {
-        if pending.kind != Kind::Listen {
-            pending.deadline = self.request_limit(child).map(|limit| pending.born + limit);
-        }
-        if let Owner::Session { session, raw_id } = &pending.owner
-            && let Some(session) = self.sessions.get_mut(session)
-        {
-            session.in_flight.insert(raw_id.clone(), id);
-            session.calls += 1;
-            self.counters.calls += 1;
-        }
-        let Some(to) = self.children.get_mut(&child) else { return };
-        if let Some(at) = pending.deadline {
-            // One alarm for all: the limits of one child come due in the order of their setting.
-            if to.limits.is_empty() {
-                self.timers.set(at, Timer::Requests(child));
-            }
-            to.limits.push_back((at, id));
-        }
-        to.pending.insert(id, pending);
-    }
-
-    /// Takes a request out of flight.
-    pub(super) fn settle(&mut self, child: ChildId, id: u64) -> Option<Pending> {
-        let from = self.children.get_mut(&child)?;
-        let pending = from.pending.remove(&id)?;
-        let was_last = from.stopping && from.pending.is_empty();
-        from.forget_old_limits();
-        if let Owner::Session { session, raw_id } = &pending.owner
-            && let Some(session) = self.sessions.get_mut(session)
-            && let Some(other) = session.in_flight.remove(raw_id)
-            && other != id
-        {
-            // Cancelled, and its id was used again: that one is still in flight.
-            session.in_flight.insert(raw_id.clone(), other);
-        }
-        if let (Kind::Listen, Owner::Session { session, raw_id }) = (&pending.kind, &pending.owner)
-        {
-            self.forget_listen(*session, raw_id);
-        }
-        if was_last {
-            self.end_child(child);
-        }
-        Some(pending)
-    }
-
-    /// Progress puts a request's time limit off, up to an hour.
-    pub(super) fn put_off(&mut self, child: ChildId, id: u64, now: Instant) {
-        let Some(limit) = self.request_limit(child) else { return };
-        let pending = self.children.get_mut(&child).and_then(|child| child.pending.get_mut(&id));
-        if let Some(pending) = pending
-            && let Some(old) = pending.deadline
-        {
-            // The alarm that is set finds the new limit and waits for it.
-            pending.deadline = Some((now + limit).min(pending.born + LONGEST_REQUEST).max(old));
-        }
-    }
-
     /// Whether nothing waits to be written.
     pub(super) fn out_is_idle(&self) -> bool {
         self.out.is_idle()
-    }
-
-    fn request_limit(&self, child: ChildId) -> Option<Duration> {
-        let child = self.children.get(&child)?;
-        match self.server_plan(&child.slot.server)?.request_timeout_ms {
-            Limit::At(ms) => Some(Duration::from_millis(ms)),
-            Limit::Unlimited => None,
-        }
     }
 
     /// A session whose input ended closes with its last answer.
@@ -289,6 +226,9 @@ impl Exchange {
                 Timer::Retry(slot) => self.retry(&slot, now),
                 Timer::Patience(session) => self.patience_over(session, now),
                 Timer::Health(child) => self.look_at(child, now),
+                Timer::Feed(session) => self.renew_feed(session, now),
+                Timer::Rounds(session) => self.rounds_due(session, now),
+                Timer::Held(child, held) => self.held_too_long(child, held, now),
                 Timer::Idle(slot) => self.idle(&slot, now),
                 Timer::Linger(session) => {
                     self.close_session(session, Farewell { reason: String::new(), code: 0 });
@@ -298,63 +238,4 @@ impl Exchange {
             }
         }
     }
-
-    /// Looks at the time limits that come due, and sets the alarm for the next.
-    fn requests_due(&mut self, id: ChildId, now: Instant) {
-        let mut late = Vec::new();
-        let Some(child) = self.children.get_mut(&id) else { return };
-        while child.limits.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((_, request)) = child.limits.pop_front() else { break };
-            match child.pending.get(&request).and_then(|pending| pending.deadline) {
-                Some(at) if at > now => child.limits.push_back((at, request)),
-                Some(_) => late.push(request),
-                None => {}
-            }
-        }
-        for request in late {
-            self.request_late(id, request, now);
-        }
-        let next = self.children.get(&id).and_then(|child| child.limits.front());
-        if let Some((at, _)) = next {
-            self.timers.set(*at, Timer::Requests(id));
-        }
-    }
-
-    fn request_late(&mut self, child: ChildId, id: u64, now: Instant) {
-        let again = self.request_limit(child).unwrap_or(LONGEST_REQUEST);
-        let Some(from) = self.children.get_mut(&child) else { return };
-        let Some(pending) = from.pending.get_mut(&id) else { return };
-        let Owner::Session { session, raw_id } = &pending.owner else { return };
-        let (session, raw_id, cancelled) = (*session, raw_id.clone(), pending.cancelled);
-        // Waiting for a person does not count: the server has asked this client something.
-        if self.sessions.get(&session).is_some_and(|s| s.asks.values().any(|a| a.child == child)) {
-            pending.deadline = Some(now + again);
-            from.limits.push_back((now + again, id));
-            return;
-        }
-        self.settle(child, id);
-        if !cancelled {
-            self.send_cancel(child, id, "timed out");
-            let failure = Failure::new(
-                Code::TimedOut,
-                "timed-out",
-                "the server did not answer in time (raise server.request_timeout if it needs longer)",
-            );
-            self.refuse(session, Some(&raw_id), &failure);
-        }
-        self.close_if_done(session);
-    }
-
-    /// Tells a child that an answer is not wanted any more.
-    pub(super) fn send_cancel(&mut self, child: ChildId, id: u64, reason: &str) {
-        let params = serde_json::json!({"requestId": id, "reason": reason});
-        let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
-        self.out.push(End::Child(child), &line);
-    }
-}
-
-/// The owner of a request from a client.
-pub(super) fn owned_by(session: SessionId, raw_id: &[u8]) -> Owner {
-    let raw_id: Raw = raw_id.into();
-    Owner::Session { session, raw_id }
 }

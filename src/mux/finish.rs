@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
-use super::session::{Session, SlotKey};
+use super::session::{Ask, Asker, Session, SlotKey};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
 use crate::lifecycle::{Effect, Event};
+use crate::mcp::era::Era;
 use crate::mcp::error::{Code, Failure};
 use crate::names::{ServerName, SessionId};
 use crate::wire::Farewell;
@@ -27,15 +28,17 @@ impl Exchange {
         // What it asked for may first have to wait for its server.
         let linger = Duration::from_millis(self.plan.drain_ms.saturating_add(start));
         self.timers.set(now + linger, Timer::Linger(id));
+        self.end_rounds(id);
         self.close_if_done(id);
     }
 
     /// Ends a session: its calls are cancelled at the server, what it held is given back.
     pub(super) fn close_session(&mut self, id: SessionId, farewell: Farewell) {
         let Some(session) = self.sessions.remove(&id) else { return };
-        self.timers.clear_all(
-            |timer| matches!(timer, Timer::Linger(it) | Timer::Patience(it) if *it == id),
-        );
+        self.timers.clear_all(|timer| {
+            matches!(timer, Timer::Linger(it) | Timer::Patience(it)
+                | Timer::Feed(it) | Timer::Rounds(it) if *it == id)
+        });
         if let Some(slot) = self.slots.get_mut(&session.slot) {
             slot.sessions.remove(&id);
         }
@@ -56,19 +59,31 @@ impl Exchange {
         }
         for ask in session.asks.values().filter(|ask| ask.child == child) {
             let failure = Failure::new(Code::Denied, "client-gone", "the client is gone");
-            self.refuse_child(child, &ask.raw_id, &failure);
+            if let Asker::Server { raw_id, .. } = &ask.asker {
+                self.refuse_child(child, raw_id, &failure);
+            }
         }
         if let Some(child) = self.children.get_mut(&child) {
             child.elicitations.retain(|_, asked| *asked != session.id);
         }
         for uri in &session.subscriptions {
-            let held = self.attached(child).iter().any(|other| {
-                self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
-            });
-            if !held {
-                let params = serde_json::json!({"uri": uri});
-                self.own_request(child, "resources/unsubscribe", &params, self.now);
-            }
+            self.release(child, uri);
+        }
+        self.end_streams(child, session);
+        self.end_feed(child, session);
+    }
+
+    /// Nobody of this session holds a subscription any more: the last one ends it at the server.
+    pub(super) fn release(&mut self, child: ChildId, uri: &str) {
+        if self.children.get(&child).is_some_and(|child| child.era == Some(Era::Modern)) {
+            return;
+        }
+        let held = self.attached(child).iter().any(|other| {
+            self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
+        });
+        if !held {
+            let params = serde_json::json!({"uri": uri});
+            self.own_request(child, "resources/unsubscribe", &params, self.now);
         }
     }
 
@@ -112,6 +127,7 @@ impl Exchange {
         let message = format!("the server of {}/{} {what}: {why}", self.plan.tenant, key.server);
         let failure = Failure::new(Code::Unavailable, reason, message);
         self.orphan_all(&mut child, &failure);
+        self.lose_feeds(id, &key, &failure);
         self.take_asks_back(id);
         if self.broken(&key).is_some() && !self.is_watched(&key) {
             self.tell_of_onset(&key);
@@ -162,8 +178,12 @@ impl Exchange {
     fn take_asks_back(&mut self, child: ChildId) {
         let mut open = Vec::new();
         for session in self.sessions.values_mut() {
+            let of_it = |ask: &Ask| {
+                // What a modern server wants it wants of whoever serves the retry.
+                ask.child == child && matches!(ask.asker, Asker::Server { .. })
+            };
             let asked: Vec<u64> =
-                session.asks.iter().filter(|(_, a)| a.child == child).map(|(id, _)| *id).collect();
+                session.asks.iter().filter(|(_, ask)| of_it(ask)).map(|(id, _)| *id).collect();
             for ask in asked {
                 session.asks.remove(&ask);
                 open.push((session.id, ask));
@@ -184,7 +204,7 @@ impl Exchange {
             .children
             .values()
             .filter(|child| server.is_none_or(|server| child.slot.server == *server))
-            .map(|child| (child.id, child.pending.is_empty()))
+            .map(|child| (child.id, child.is_idle()))
             .collect();
         for (id, idle) in which {
             self.hold_slot(id, now);
@@ -299,7 +319,8 @@ impl Exchange {
     /// What the drain did not wait for is answered all the same.
     fn refuse_in_flight(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let open: Vec<_> = session.in_flight.keys().cloned().collect();
+        let rounds = session.rounds.open().chain(session.feed.waiting());
+        let open: Vec<_> = session.in_flight.keys().chain(rounds).cloned().collect();
         let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
         for raw_id in open {
             self.refuse(id, Some(&raw_id), &failure);

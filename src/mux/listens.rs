@@ -6,9 +6,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::child::Kind;
-use super::client::{Request, reread};
+use super::client::Way;
 use super::exchange::Exchange;
 use super::outbox::ChildId;
+use super::request::{Request, reread};
 use super::session::Raw;
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era;
@@ -109,7 +110,8 @@ impl Exchange {
             let lines: Vec<_> = lost.map(|listen| listen.line.clone()).collect();
             for line in lines {
                 reread(&line, |request| {
-                    self.forward(id, child, request, Kind::Listen, "", self.now);
+                    let way = Way::straight(Kind::Listen, request);
+                    self.forward(id, child, request, way, self.now);
                 });
             }
         }

@@ -12,6 +12,7 @@
 //!                                          cell <====> supervisor
 //! ```
 
+mod abilities;
 mod ailing;
 mod alone;
 mod asks;
@@ -25,14 +26,18 @@ mod dress;
 mod driver;
 mod exchange;
 mod finish;
+mod flight;
 mod health;
 mod listens;
 mod log;
 mod memory;
+mod notices;
 mod outbox;
 mod parting;
 mod pipe;
 mod placard;
+mod replies;
+mod request;
 mod server;
 mod session;
 mod sessions;
@@ -74,23 +79,33 @@ fn run() -> Result<(), PostError> {
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
     }
+    let entropy = entropy()?;
     parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(plan, listener, log, memory))?;
+    local.block_on(&runtime, serve(plan, entropy, listener, log, memory))?;
     Ok(())
+}
+
+/// Random bytes of the kernel's: from its pool, which is there since boot (getrandom(2)).
+fn entropy() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    // Up to 256 bytes are never given in part.
+    if got == bytes.len() { Ok(bytes) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
 async fn serve(
     plan: MuxPlan,
+    entropy: [u8; 32],
     listener: OwnedFd,
     log: OwnedFd,
     memory: OwnedFd,
 ) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
     let listener = sys::watch(listener)?;
-    let driver = driver::Driver::new(plan, log.into(), memory.into());
+    let driver = driver::Driver::new(plan, entropy, log.into(), memory.into());
     spawn_local(driver.clone().keep_time());
     spawn_local(driver.clone().serve_cell(listener));
     spawn_local(driver.clone().leave_if_unused());

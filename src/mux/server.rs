@@ -1,25 +1,22 @@
-//! What a server sends: each answer to the one who asked, each notification to those it is for.
+//! What a server sends: each answer to the one who asked.
 //!
-//! An answer finds its asker by our id, and gets the asker's own id back byte for byte. A notification
-//! that names nobody goes to everybody only where the specification says so (list-changed); otherwise
-//! to the one session that it can be meant for, or to the server log. Never guessed.
+//! An answer finds its asker by our id, and gets the asker's own id back byte for byte. A server's
+//! requests are in `asks`, its notifications in `notices`.
 
 use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::asks::covers;
 use super::child::{Kind, Owner, Pending, TaskOwner};
-use super::client::look_inside;
-use super::cross;
+use super::cross::downward;
 use super::dress::too_large;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::ChildId;
-use super::session::Greeting;
+use super::request::look_inside;
 use crate::mcp::envelope::{Envelope, Message, Params, TASK_ID, may_have, members, our_id, text};
-use crate::mcp::era::{Era, level_rank};
-use crate::mcp::error::{Code, Failure};
+use crate::mcp::era::Era;
+use crate::mcp::error::Failure;
 use crate::mcp::line::Line;
 use crate::mcp::splice::Splice;
 use crate::names::SessionId;
@@ -48,6 +45,7 @@ impl Exchange {
                 self.refuse(session, Some(&raw_id), &too_large(limit));
                 self.close_if_done(session);
             }
+            Some(Owner::Feed(session)) => self.feed_lost(child, session, id.unwrap_or_default()),
             _ => self.drop_from(child, "it is too long, and no request is known to wait for it"),
         }
     }
@@ -89,8 +87,11 @@ impl Exchange {
         let Some(pending) = our_id(id).and_then(|id| self.settle(child, id)) else {
             return self.drop_from(child, "an answer that nobody waits for");
         };
-        let Owner::Session { session, raw_id } = &pending.owner else {
-            return self.own_response(child, &pending.kind, envelope, now);
+        let (session, raw_id) = match &pending.owner {
+            Owner::Session { session, raw_id } => (session, raw_id),
+            Owner::Own => return self.own_response(child, &pending.kind, envelope, now),
+            Owner::Feed(session) => return self.feed_ended(child, *session, envelope),
+            Owner::Held(held) => return self.held_answered(child, *held, &pending, envelope),
         };
         let session = *session;
         let reused = match self.sessions.get(&session) {
@@ -103,10 +104,10 @@ impl Exchange {
         self.learn_from_answer(child, session, &pending, envelope);
         let mut splice = Splice::of(line);
         splice.replace(id, &**raw_id);
-        if let Some(failure) = self.adapt(child, session, &pending, envelope, &mut splice) {
-            self.refuse(session, Some(raw_id), &failure);
-        } else {
-            self.send(session, |out| splice.write(out));
+        match self.adapt(child, session, &pending, envelope, &mut splice) {
+            Answer::Give => self.send(session, |out| splice.write(out)),
+            Answer::Refuse(failure) => self.refuse(session, Some(raw_id), &failure),
+            Answer::Later => {}
         }
         self.close_if_done(session);
     }
@@ -139,17 +140,16 @@ impl Exchange {
 
     /// Changes an answer for the one who asked; or says why it cannot be given.
     fn adapt(
-        &self,
+        &mut self,
         child: ChildId,
         session: SessionId,
         pending: &Pending,
         envelope: &Envelope<'_>,
         splice: &mut Splice<'_>,
-    ) -> Option<Failure> {
-        let result = envelope.result?;
-        let raw_id = match &pending.owner {
-            Owner::Session { raw_id, .. } => raw_id,
-            Owner::Own => return None,
+    ) -> Answer {
+        let (Some(result), Owner::Session { raw_id, .. }) = (envelope.result, &pending.owner)
+        else {
+            return Answer::Give;
         };
         if pending.kind == Kind::Listen
             && let Some(subscription) = subscription_of(result)
@@ -159,204 +159,13 @@ impl Exchange {
         if pending.kind == Kind::TasksList {
             self.hide_foreign_tasks(child, session, result, splice);
         }
-        let server = self.children.get(&child)?.era?;
-        match (self.sessions.get(&session)?.era?, server) {
-            (Era::Legacy, Era::Modern) if cross::needs_input(result) => {
-                return Some(Failure::new(
-                    Code::Denied,
-                    "era",
-                    "the server asks for input in a way that this client's revision cannot give",
-                ));
+        let server = self.children.get(&child).and_then(|child| child.era);
+        match (pending.era, server) {
+            (Era::Legacy, Some(Era::Modern)) => {
+                self.answer_upward(child, session, pending, result, splice)
             }
-            (Era::Legacy, Era::Modern) => cross::strip_result(splice, result),
-            _ => {}
-        }
-        None
-    }
-
-    fn child_notification(
-        &mut self,
-        child: ChildId,
-        line: &[u8],
-        envelope: &Envelope<'_>,
-        method: &str,
-        now: Instant,
-    ) {
-        let Ok((params, meta)) = look_inside(envelope.params) else {
-            return self.drop_from(child, "a notification whose parameters are no object");
-        };
-        if let Some(subscription) = meta.subscription_id {
-            return self.tell_subscriber(child, line, subscription, method);
-        }
-        match method {
-            "notifications/progress" => self.child_progress(child, line, &params, now),
-            "notifications/cancelled" => self.child_cancels(child, line, &params),
-            "notifications/message" => self.child_logs(child, line, &params),
-            "notifications/tools/list_changed"
-            | "notifications/resources/list_changed"
-            | "notifications/prompts/list_changed" => self.tell_everyone(child, line),
-            "notifications/resources/updated" => self.child_updated(child, line, &params),
-            "notifications/tasks/status" => self.tell_task_owner(child, line, &params, &meta),
-            "notifications/elicitation/complete" => self.child_elicited(child, line, &params),
-            _ if meta.related_task.is_some() => self.tell_task_owner(child, line, &params, &meta),
-            _ => self.tell_only_one(child, line),
-        }
-    }
-
-    fn tell_subscriber(
-        &mut self,
-        child: ChildId,
-        line: &[u8],
-        subscription: &RawValue,
-        method: &str,
-    ) {
-        let pending = our_id(subscription)
-            .and_then(|id| self.children.get(&child)?.pending.get(&id))
-            .filter(|pending| pending.kind == Kind::Listen && !pending.cancelled);
-        let Some(Owner::Session { session, raw_id }) = pending.map(|pending| &pending.owner) else {
-            return self.drop_from(child, "a notification of a subscription that nobody holds");
-        };
-        let (session, raw_id) = (*session, raw_id.to_vec());
-        if method == "notifications/subscriptions/acknowledged"
-            && !self.is_first_acknowledgement(session, &raw_id)
-        {
-            return;
-        }
-        let mut splice = Splice::of(line);
-        splice.replace(subscription, raw_id);
-        self.send(session, |out| splice.write(out));
-    }
-
-    fn child_progress(&mut self, child: ChildId, line: &[u8], params: &Params<'_>, now: Instant) {
-        let Some(token) = params.progress_token else { return };
-        let found = our_id(token).and_then(|id| {
-            let pending = self.children.get(&child)?.pending.get(&id)?;
-            match (&pending.owner, &pending.token) {
-                (Owner::Session { session, .. }, Some(token)) => {
-                    Some((id, *session, token.to_vec()))
-                }
-                _ => None,
-            }
-        });
-        let Some((id, session, theirs)) = found else {
-            return self.drop_from(child, "progress that nobody asked for");
-        };
-        self.put_off(child, id, now);
-        let mut splice = Splice::of(line);
-        splice.replace(token, theirs);
-        self.send(session, |out| splice.write(out));
-    }
-
-    /// A server takes back what it asked a client, or (modern) ends a subscription.
-    fn child_cancels(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
-        let Some(request) = params.request_id else { return };
-        let raw = request.get().as_bytes();
-        let asked = self.sessions.values().find_map(|session| {
-            let ask = session
-                .asks
-                .iter()
-                .find(|(_, ask)| ask.child == child && ask.raw_id.as_ref() == raw)?;
-            Some((session.id, *ask.0))
-        });
-        let (session, theirs) = if let Some((session, id)) = asked {
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.asks.remove(&id);
-            }
-            (session, id.to_string().into_bytes())
-        } else if let Some(Owner::Session { session, raw_id }) =
-            our_id(request).and_then(|id| self.settle(child, id)).map(|pending| pending.owner)
-        {
-            (session, raw_id.to_vec())
-        } else {
-            return self.drop_from(child, "a cancellation of nothing that is in flight");
-        };
-        let mut splice = Splice::of(line);
-        splice.replace(request, theirs);
-        self.send(session, |out| splice.write(out));
-        self.close_if_done(session);
-    }
-
-    /// A log message goes to the one session that it can be about, else to the server log.
-    fn child_logs(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
-        let level = params.level.and_then(text).and_then(|level| level_rank(&level));
-        let reader = match self.children.get(&child) {
-            Some(modern) if modern.era == Some(Era::Modern) => modern.log_reader(),
-            _ => self.one_candidate(child),
-        };
-        match reader {
-            Some(session) => {
-                let wanted = self.sessions.get(&session).is_some_and(|session| {
-                    session.level.zip(level).is_none_or(|(least, level)| level >= least)
-                });
-                if wanted {
-                    self.send(session, |out| out.extend_from_slice(line));
-                }
-            }
-            None => self.log_message(child, line),
-        }
-    }
-
-    fn log_message(&mut self, child: ChildId, line: &[u8]) {
-        if let Some(server) = self.children.get(&child).map(|child| child.slot.server.clone()) {
-            let head = line.get(..line.len().min(4096)).unwrap_or_default();
-            let text = format!("log message: {}", String::from_utf8_lossy(head));
-            self.out.act(super::outbox::Act::Log { server, text });
-        }
-    }
-
-    /// The only session that something without an address can be meant for: the only one with a request
-    /// in flight, or, with none in flight, the only one there is.
-    pub(super) fn one_candidate(&self, child: ChildId) -> Option<SessionId> {
-        let child = self.children.get(&child)?;
-        let busy = child.busy();
-        let attached = &self.slots.get(&child.slot)?.sessions;
-        let among = if busy.is_empty() { attached } else { &busy };
-        match (among.first(), among.len()) {
-            (Some(only), 1) => Some(*only),
-            _ => None,
-        }
-    }
-
-    fn tell_only_one(&mut self, child: ChildId, line: &[u8]) {
-        match self.one_candidate(child) {
-            Some(session) => self.send(session, |out| out.extend_from_slice(line)),
-            None => self.drop_from(child, "a notification that could be for several clients"),
-        }
-    }
-
-    /// List-changed: every legacy client of this child hears it, after its handshake.
-    pub(super) fn tell_everyone(&mut self, child: ChildId, line: &[u8]) {
-        for session in self.attached(child) {
-            let greeted = self.sessions.get(&session).is_some_and(|session| {
-                session.greeting == Greeting::Done && session.era == Some(Era::Legacy)
-            });
-            if greeted {
-                self.send(session, |out| out.extend_from_slice(line));
-            }
-        }
-    }
-
-    fn child_updated(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
-        let Some(uri) = params.uri.and_then(text) else { return };
-        for session in self.attached(child) {
-            let holds = self
-                .sessions
-                .get(&session)
-                .is_some_and(|session| session.subscriptions.iter().any(|held| covers(held, &uri)));
-            if holds {
-                self.send(session, |out| out.extend_from_slice(line));
-            }
-        }
-    }
-
-    fn child_elicited(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
-        let asked = params
-            .elicitation_id
-            .and_then(text)
-            .and_then(|id| self.children.get_mut(&child)?.elicitations.remove(id.as_ref()));
-        match asked {
-            Some(session) => self.send(session, |out| out.extend_from_slice(line)),
-            None => self.drop_from(child, "the end of an elicitation that nobody was asked for"),
+            (Era::Modern, Some(Era::Legacy)) => downward::complete(pending.method, result, splice),
+            _ => Answer::Give,
         }
     }
 
@@ -368,6 +177,17 @@ impl Exchange {
             .map(|slot| slot.sessions.iter().copied().collect())
             .unwrap_or_default()
     }
+}
+
+/// What becomes of an answer.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// It goes to its asker.
+    Give,
+    /// Its asker gets this instead.
+    Refuse(Failure),
+    /// Its asker gets nothing yet: the server wants something first.
+    Later,
 }
 
 fn subscription_of(result: &RawValue) -> Option<&RawValue> {

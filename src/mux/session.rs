@@ -8,9 +8,12 @@ use rustc_hash::FxHashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::abilities::Abilities;
+use super::cross::feed::Feed;
+use super::cross::rounds::Rounds;
 use super::listens::Listen;
 use super::outbox::ChildId;
-use crate::config::tenant::{Share, SharedCapability};
+use crate::config::tenant::Share;
 use crate::mcp::envelope;
 use crate::mcp::era::{Era, META_CONTEXT};
 use crate::names::{ServerName, SessionId};
@@ -66,13 +69,29 @@ pub(super) enum Placard {
     Taken,
 }
 
-/// A request of a server's that a client is to answer.
+/// A request that a client is to answer.
 #[derive(Debug)]
 pub(super) struct Ask {
     pub(super) child: ChildId,
-    pub(super) raw_id: Raw,
-    /// The server's token for progress on it.
-    pub(super) token: Option<Raw>,
+    pub(super) asker: Asker,
+}
+
+/// Who waits for the answer.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A legacy server, which asked under this id.
+    Server {
+        raw_id: Raw,
+        /// Its token for progress on it.
+        token: Option<Raw>,
+    },
+    /// A request of the client's own, which a modern server answered with `input_required`.
+    Round {
+        /// The client's id for it.
+        request: Raw,
+        /// The server's key for this input.
+        key: Box<str>,
+    },
 }
 
 /// One session.
@@ -89,7 +108,8 @@ pub(super) struct Session {
     /// The `params` of its `initialize`, for the handshake of a child of its own and for injection.
     pub(super) hello: Option<Box<RawValue>>,
     pub(super) client: Option<String>,
-    pub(super) capabilities: BTreeSet<SharedCapability>,
+    /// What it has declared in its handshake.
+    pub(super) able: Abilities,
     /// Raw id to the id that the child got.
     pub(super) in_flight: FxHashMap<Raw, u64>,
     /// Lines that wait until the server is ready.
@@ -109,6 +129,10 @@ pub(super) struct Session {
     pub(super) placard: Placard,
     /// Its modern subscriptions.
     pub(super) listens: Vec<Listen>,
+    /// What it hears of a modern server as a legacy client.
+    pub(super) feed: Feed,
+    /// Its requests for which a modern server wants input.
+    pub(super) rounds: Rounds,
     /// Its input has ended; it closes when nothing is in flight.
     pub(super) ended: bool,
     /// What tenantd adds to each request's `_meta`: `"io.tenantd/context":{...}`.
@@ -134,7 +158,7 @@ impl Session {
             greeting: Greeting::None,
             hello: None,
             client: None,
-            capabilities: BTreeSet::new(),
+            able: Abilities::default(),
             in_flight: FxHashMap::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -147,6 +171,8 @@ impl Session {
             strict,
             placard: Placard::None,
             listens: Vec::new(),
+            feed: Feed::default(),
+            rounds: Rounds::default(),
             ended: false,
             context: context(id, &holder, plan),
             holder,
@@ -197,7 +223,19 @@ impl Session {
 
     /// Whether anything is owed to this client.
     pub(super) fn is_owed(&self) -> bool {
-        self.replaying || !self.in_flight.is_empty() || !self.waiting.is_empty()
+        self.replaying
+            || !self.in_flight.is_empty()
+            || !self.waiting.is_empty()
+            || !self.rounds.is_empty()
+            || self.feed.is_owed()
+    }
+
+    /// Whether a request with this id is still open, wherever it is.
+    pub(super) fn has_open(&self, raw_id: &[u8]) -> bool {
+        self.in_flight.contains_key(raw_id)
+            || self.rounds.has(raw_id)
+            || self.feed.has(raw_id)
+            || self.listens.iter().any(|listen| *listen.raw_id == *raw_id)
     }
 
     /// Notes a server's request and gives the id that the client gets; none if too many are open.
@@ -209,6 +247,13 @@ impl Session {
         self.next_ask += 1;
         self.asks.insert(id, ask);
         Some(id)
+    }
+
+    /// Whether a child waits for an answer of this client's. What a modern server wants is asked while
+    /// nothing of that request is at the child.
+    pub(super) fn is_asked_by(&self, child: ChildId) -> bool {
+        let by_it = |ask: &Ask| ask.child == child && matches!(ask.asker, Asker::Server { .. });
+        self.asks.values().any(by_it)
     }
 
     /// Learns from the `params` of `initialize`.
@@ -230,29 +275,6 @@ impl Session {
             let text = format!("{} {}", info.name, info.version);
             self.client = Some(text.trim().chars().take(80).collect());
         }
-    }
-
-    /// Learns what the client can do.
-    pub(super) fn learn_capabilities(&mut self, capabilities: Option<&RawValue>) {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Declared<'a> {
-            #[serde(borrow)]
-            elicitation: Option<&'a RawValue>,
-            #[serde(borrow)]
-            sampling: Option<&'a RawValue>,
-            #[serde(borrow)]
-            roots: Option<&'a RawValue>,
-        }
-        let declared: Declared<'_> =
-            capabilities.and_then(|raw| envelope::members(raw).ok()).unwrap_or_default();
-        let each = [
-            (SharedCapability::Elicitation, declared.elicitation),
-            (SharedCapability::Sampling, declared.sampling),
-            (SharedCapability::Roots, declared.roots),
-        ];
-        self.capabilities =
-            each.into_iter().filter_map(|(key, value)| value.map(|_| key)).collect();
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::alone;
 use super::child::{Child, Kind, Owner, Pending, Shake};
-use super::cross;
+use super::cross::handshake;
 use super::exchange::Exchange;
 use super::memory;
 use super::outbox::{Act, ChildId, End};
@@ -28,6 +28,10 @@ use crate::wire::{Ailment, ServerPlan};
 
 /// How long a probe stays unanswered before the server is taken for legacy.
 const PROBE: Duration = Duration::from_secs(2);
+
+/// How many questions of a handshake a server may refuse before it is given up: in either order of the
+/// eras, and one more where a probe was answered too late.
+const HANDSHAKES: u64 = 3;
 
 /// Whether a session's request can go to its server now.
 pub(super) enum Readiness {
@@ -199,15 +203,7 @@ impl Exchange {
         now: Instant,
     ) {
         self.out.push(End::Child(child), line);
-        let pending = Pending {
-            owner: Owner::Own,
-            kind,
-            token: None,
-            wants_log: false,
-            born: now,
-            deadline: None,
-            cancelled: false,
-        };
+        let pending = Pending::own(kind, Owner::Own, now);
         if let Some(child) = self.children.get_mut(&child) {
             child.pending.insert(id, pending);
         }
@@ -252,7 +248,10 @@ impl Exchange {
             code: i64,
         }
         let code = envelope.error.and_then(|error| members::<Code>(error).ok());
-        if code.is_some_and(|error| error.code == UNSUPPORTED_VERSION) {
+        let modern = code.is_some_and(|error| error.code == UNSUPPORTED_VERSION);
+        // A session's own handshake goes first, to servers that may know none. Our ids count what it heard.
+        let heard = self.children.get(&id).map_or(0, |child| child.next_id - 1);
+        if heard == 1 || (modern && heard <= HANDSHAKES) {
             // It speaks the modern era after all; its discovery is on the way or is asked for now.
             return self.send_probe(id, now);
         }
@@ -268,7 +267,7 @@ impl Exchange {
         let told = child.handshake.take().filter(|told| told.get() != result.get());
         child.makes_tasks = memchr::memmem::find(result.get().as_bytes(), b"task").is_some();
         child.handshake = Some(result.to_owned());
-        child.version = cross::server_version(result);
+        child.version = handshake::server_version(result);
         let key = child.slot.clone();
         self.timers
             .clear_all(|timer| matches!(timer, Timer::Start(c) | Timer::Probe(c) if *c == id));
@@ -287,8 +286,14 @@ impl Exchange {
             slot.lifecycle.on(Event::Ready, now);
         }
         match era {
-            Era::Legacy => self.restore(id, now),
-            Era::Modern => self.renew_listens(id),
+            Era::Legacy => {
+                self.restore(id, now);
+                self.renew_streams(id);
+            }
+            Era::Modern => {
+                self.renew_listens(id);
+                self.renew_feeds(id);
+            }
         }
         if again {
             self.announce(id, result);
@@ -317,8 +322,8 @@ impl Exchange {
     }
 
     /// What a session listed before a restart may not be what the server has now.
-    fn announce(&mut self, id: ChildId, handshake: &serde_json::value::RawValue) {
-        for list in cross::lists_that_change(handshake) {
+    fn announce(&mut self, id: ChildId, greeting: &serde_json::value::RawValue) {
+        for list in handshake::lists_that_change(greeting) {
             let line = era::notification(&format!("notifications/{list}/list_changed"), None);
             self.tell_everyone(id, &line);
         }

@@ -22,6 +22,12 @@ pub(super) enum Timer {
     Patience(SessionId),
     /// A child is looked at, or its answer to that is due.
     Health(ChildId),
+    /// The upstream subscription of a legacy session is asked for again.
+    Feed(SessionId),
+    /// A session's client may have been asked for input long enough.
+    Rounds(SessionId),
+    /// A request that is held open for its retry has waited long enough.
+    Held(ChildId, u64),
     /// A child without sessions has lived long enough.
     Idle(SlotKey),
     /// A session whose input ended has waited long enough.

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::{Request, reread};
 use super::exchange::Exchange;
+use super::request::{Request, reread};
 use super::session::SlotKey;
 use super::start::Readiness;
 use super::timers::Timer;

@@ -1,5 +1,5 @@
-//! The smallest legacy MCP server that can be measured: one loop, std only, nothing allocated for a
-//! call but its line.
+//! The smallest MCP server that can be measured: one loop, std only, nothing allocated for a call but its
+//! line. Legacy, or with the argument `modern` of the modern era.
 //!
 //! It looks for what it needs in the text of a line, because its clients are ours: the id as a number
 //! or string, the method, and what to echo. Not a server to learn from.
@@ -11,12 +11,14 @@ const TOOLS: &str = concat!(
     r#"{"name":"big","description":"Sends 100 KB.","inputSchema":{"type":"object"}}]}"#
 );
 const HELLO: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"echo","version":"1"}}"#;
+const DISCOVERY: &str = r#"{"supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"echo","version":"1"}}}"#;
 /// The length of the large result, bytes.
 const BIG: usize = 100_000;
 
 fn main() -> io::Result<()> {
     let mut input = io::stdin().lock();
     let mut output = io::stdout().lock();
+    let modern = std::env::args().nth(1).is_some_and(|era| era == "modern");
     let big = text_result(&"x".repeat(BIG));
     let mut line = String::new();
     let mut answer = Vec::new();
@@ -25,7 +27,7 @@ fn main() -> io::Result<()> {
             answer.clear();
             answer.extend_from_slice(br#"{"jsonrpc":"2.0","id":"#);
             answer.extend_from_slice(id.as_bytes());
-            reply(&line, &big, &mut answer);
+            reply(modern, &line, &big, &mut answer);
             answer.extend_from_slice(b"}\n");
             output.write_all(&answer)?;
             output.flush()?;
@@ -35,10 +37,16 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-fn reply(line: &str, big: &str, answer: &mut Vec<u8>) {
+fn reply(modern: bool, line: &str, big: &str, answer: &mut Vec<u8>) {
     let result = |answer: &mut Vec<u8>, result: &str| {
         answer.extend_from_slice(br#","result":"#);
-        answer.extend_from_slice(result.as_bytes());
+        if modern {
+            // What every modern result has goes behind its last member.
+            answer.extend_from_slice(result.as_bytes().strip_suffix(b"}").unwrap_or_default());
+            answer.extend_from_slice(br#","resultType":"complete"}"#);
+        } else {
+            answer.extend_from_slice(result.as_bytes());
+        }
     };
     match method(line) {
         Some("tools/call") if after(line, r#""name":""#, b"\"") == Some("big") => {
@@ -46,8 +54,9 @@ fn reply(line: &str, big: &str, answer: &mut Vec<u8>) {
         }
         Some("tools/call") => result(answer, &text_result(text(line))),
         Some("tools/list") => result(answer, TOOLS),
-        Some("initialize") => result(answer, HELLO),
-        Some("ping") => result(answer, "{}"),
+        Some("server/discover") if modern => result(answer, DISCOVERY),
+        Some("initialize") if !modern => result(answer, HELLO),
+        Some("ping") if !modern => result(answer, "{}"),
         _ => answer.extend_from_slice(
             br#","error":{"code":-32601,"message":"this server has no such method"}"#,
         ),

@@ -101,7 +101,8 @@ fn a_server_that_dies_in_service_tells_its_sessions_when_it_is_lost() {
     desk.client(a, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#);
     for _ in 0..4 {
         assert!(desk.client_heard(a).is_empty());
-        desk.pass(PAUSE / 2);
+        // More than any of these pauses (2 s), less than its share of what a start may take (9 s).
+        desk.pass(PAUSE * 7 / 10);
         desk.fall();
     }
     let heard = desk.client_heard(a);
@@ -240,7 +241,7 @@ fn a_known_server_greets_its_client_while_it_starts() {
     let handshake = serde_json::value::RawValue::from_string(handshake.to_owned()).expect("JSON");
     learn(&mut known, "program".to_owned(), Era::Legacy, &handshake);
     let mut desk = Desk::new(Share::Tenant);
-    desk.exchange = Exchange::new(plan(Share::Tenant), known, 7, desk.now);
+    desk.exchange = Exchange::new(plan(Share::Tenant), known, [7; 32], desk.now);
     let a = desk.open(1, 1000);
     desk.initialize(a);
     assert!(desk.client_heard(a).is_empty());

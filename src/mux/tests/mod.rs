@@ -1,10 +1,14 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
+mod any_bytes;
+mod feeds;
 mod healing;
 mod health;
 mod interleavings;
 mod lives;
+mod rounds;
 mod routing;
+mod upward;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -65,7 +69,7 @@ impl Desk {
     pub(super) fn new(share: Share) -> Self {
         let now = Instant::now();
         Self {
-            exchange: Exchange::new(plan(share), Default::default(), 7, now),
+            exchange: Exchange::new(plan(share), Default::default(), [7; 32], now),
             now,
             asked: Vec::new(),
             acts: Vec::new(),

@@ -9,6 +9,7 @@
 //! | `PUPPET_STUBBORN` | ignores the end of its input and SIGTERM |
 //! | `PUPPET_CHATTY` | speaks right after the handshake: list-changed and `roots/list` |
 //! | `PUPPET_WAIT_FILE` | says and hears nothing while this file is there |
+//! | `PUPPET_LISTEN` | `none`: a modern server without subscriptions; `short`: one that ends each at once |
 //! | `PUPPET_EXIT_FILE` | exits at once while this file is there |
 
 mod puppet;

@@ -14,6 +14,9 @@ pub(crate) struct Task {
     pub(crate) result: Value,
 }
 
+/// The resource that is read only with input.
+const ASKING: &str = "puppet://asking";
+
 /// All that the puppet knows.
 pub(crate) struct Puppet {
     pub(crate) modern: bool,
@@ -162,6 +165,8 @@ impl Puppet {
                 "tools": {"listChanged": true},
                 "resources": {"subscribe": true, "listChanged": true},
                 "prompts": {},
+                "logging": {},
+                "extensions": {"io.modelcontextprotocol/tasks": {}},
             },
             "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "puppet", "version": "1"}},
             "ttlMs": 0,
@@ -182,6 +187,11 @@ impl Puppet {
                 self.answer(&id, self.list("resourceTemplates", json!([])));
             }
             "prompts/list" => self.answer(&id, self.list("prompts", json!([{"name": "hello"}]))),
+            "prompts/get" | "resources/read"
+                if params["arguments"]["asks"].is_array() || uri == ASKING =>
+            {
+                tools::input(self, &id, params);
+            }
             "prompts/get" => {
                 let said = json!({"role": "user", "content": {"type": "text", "text": "hello"}});
                 self.answer(&id, json!({"messages": [said]}));
@@ -198,7 +208,9 @@ impl Puppet {
                 self.answer(&id, json!({}));
             }
             "logging/setLevel" if !self.modern => self.answer(&id, json!({})),
-            "subscriptions/listen" if self.modern => self.listen(id, params),
+            "subscriptions/listen" if self.modern && variable("PUPPET_LISTEN") != "none" => {
+                self.listen(id, params);
+            }
             "tools/call" => tools::call(self, id, params),
             _ if method.starts_with("tasks/") && !self.modern => {
                 tools::task(self, method, &id, params)
@@ -221,6 +233,9 @@ impl Puppet {
         let params = json!({"notifications": wanted, "_meta": subscription(&id)});
         let method = "notifications/subscriptions/acknowledged";
         say(&json!({"jsonrpc": "2.0", "method": method, "params": params}));
+        if variable("PUPPET_LISTEN") == "short" {
+            return self.answer(&id, json!({"_meta": subscription(&id)}));
+        }
         self.listens.push((id, wanted));
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
-const TOOLS: [(&str, &str, bool); 25] = [
+const TOOLS: [(&str, &str, bool); 26] = [
     ("ask", "sends the client a request (method, params) and returns the answer", false),
     ("changed", "adds a tool (name) and says that the list changed", false),
     ("close_stdout", "closes stdout and lives on", false),
@@ -28,7 +28,13 @@ const TOOLS: [(&str, &str, bool); 25] = [
         false,
     ),
     ("hold", "answers when the key is released", false),
-    ("input", "asks for input by a result (modern), then returns what it got", false),
+    (
+        "input",
+        "asks for input by results (modern; asks: one map of requests for each, null for none), then \
+         returns what it got",
+        false,
+    ),
+    ("log", "logs (level, data) where the request asks for it (modern), then answers", false),
     ("long", "returns a text of some length (bytes)", true),
     ("notify", "sends a notification (method, params), then answers", false),
     ("progress", "reports some steps (steps) under the request's token", true),
@@ -77,6 +83,7 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
             return puppet.refuse(&id, code, string("message"), arguments["data"].clone());
         }
         "input" => return input(puppet, &id, params),
+        "log" => log(arguments, &params["_meta"]),
         "twice" => {
             puppet.answer(&id, text("once"));
             text("twice")
@@ -161,23 +168,50 @@ fn progress(token: &Value, steps: u64) -> Value {
     text(&format!("{steps} steps"))
 }
 
-/// Asks the client for something by its result; the second time it comes with the answers.
-fn input(puppet: &Puppet, id: &Value, params: &Value) {
-    if params["inputResponses"].is_object() {
-        let got = json!({"responses": params["inputResponses"], "state": params["requestState"]});
-        return puppet.answer(id, text(&got.to_string()));
-    }
+/// Asks the client for something by its results, once for each of its `asks`; then it says what it got.
+pub(crate) fn input(puppet: &Puppet, id: &Value, params: &Value) {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     let elicitation = json!({
         "method": "elicitation/create",
         "params": {"mode": "form", "message": "Your name?", "requestedSchema": schema},
     });
-    let result = json!({
-        "resultType": "input_required",
-        "inputRequests": {"name": elicitation},
-        "requestState": "state \u{e9} \"as it is\"",
-    });
-    puppet.answer(id, result);
+    let asks = match &params["arguments"]["asks"] {
+        Value::Array(asks) => asks.clone(),
+        _ => vec![json!({"name": elicitation})],
+    };
+    let state = params["requestState"].as_str().and_then(|state| state.strip_prefix(STATE));
+    let round: usize = state.map_or(0, |round| round.parse().expect("a state of ours"));
+    match asks.get(round) {
+        Some(ask) => {
+            let state = format!("{STATE}{}", round + 1);
+            let mut result = json!({"resultType": "input_required", "requestState": state});
+            if !ask.is_null() {
+                result["inputRequests"] = ask.clone();
+            }
+            puppet.answer(id, result);
+        }
+        None => {
+            let got =
+                json!({"responses": params["inputResponses"], "state": params["requestState"]});
+            let mut result = text(&got.to_string());
+            result["messages"] = json!([]);
+            result["contents"] = json!([{"uri": params["uri"], "text": got.to_string()}]);
+            puppet.answer(id, result);
+        }
+    }
+}
+
+/// What stands before the number of rounds in a `requestState`.
+const STATE: &str = "state \u{e9} \"as it is\" ";
+
+/// Logs where the request asks for it, as the modern era has it.
+fn log(arguments: &Value, meta: &Value) -> Value {
+    let level = &meta["io.modelcontextprotocol/logLevel"];
+    if level.is_string() {
+        let params = json!({"level": arguments["level"], "data": arguments["data"]});
+        say(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params}));
+    }
+    text(level.as_str().unwrap_or_default())
 }
 
 fn endless(bytes: u64) {

@@ -1,0 +1,7 @@
+//! Clients and servers of different eras, whole: real processes, both directions.
+
+#![allow(missing_docs, reason = "a test binary has no API")]
+
+#[path = "../support/mod.rs"]
+mod support;
+mod upward;
