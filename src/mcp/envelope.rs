@@ -137,6 +137,12 @@ pub struct Params<'a> {
     /// `initialize`
     #[serde(borrow, default, rename = "clientInfo", deserialize_with = "present")]
     pub client_info: Option<&'a RawValue>,
+    /// A modern retry: the answers to what was asked.
+    #[serde(borrow, default, rename = "inputResponses", deserialize_with = "present")]
+    pub input_responses: Option<&'a RawValue>,
+    /// A modern retry: what came with the question.
+    #[serde(borrow, default, rename = "requestState", deserialize_with = "present")]
+    pub request_state: Option<&'a RawValue>,
 }
 
 /// Members of `_meta` that routing depends on.
@@ -252,7 +258,13 @@ pub fn our_id(id: &RawValue) -> Option<u64> {
     if plain { text.parse().ok() } else { None }
 }
 
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+/// Reads a member that may be missing; one that is `null` is there.
+///
+/// # Errors
+/// Those of the deserializer.
+pub fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 

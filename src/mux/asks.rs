@@ -5,12 +5,15 @@
 //! that is the only one with a call in flight that declared the capability; with none or two the server
 //! gets an error and no client sees the request. With a child of its own a session gets everything.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::abilities::needed;
-use super::child::{Kind, TaskOwner};
+use super::child::{Kind, Owner, TaskOwner};
 use super::client::Special;
+use super::cross::waiting_calls::Question;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};
@@ -41,8 +44,13 @@ impl Exchange {
             let failure = Failure::new(Code::Malformed, "malformed", "params is no object");
             return self.refuse_child(child, raw_id, &failure);
         };
+        let question = || Question::new(raw_id, method, envelope.params);
         let session = match self.whom_to_ask(child, method, &meta) {
-            Ok(session) => session,
+            Ok(Asked::Client(session)) => session,
+            Ok(Asked::Call(session, call)) => {
+                return self.hold_call(child, (session, call), question());
+            }
+            Ok(Asked::Held(held)) => return self.queue_question(child, held, question()),
             Err(failure) => return self.refuse_child(child, raw_id, &failure),
         };
         let token = meta.progress_token.map(|token| token.get().as_bytes().into());
@@ -79,32 +87,22 @@ impl Exchange {
         self.out.push(End::Child(child), line);
     }
 
-    fn whom_to_ask(
-        &self,
-        child: ChildId,
-        method: &str,
-        meta: &Meta<'_>,
-    ) -> Result<SessionId, Failure> {
-        let needs = needed(method);
+    fn whom_to_ask(&self, child: ChildId, method: &str, meta: &Meta<'_>) -> Result<Asked, Failure> {
         let attached = self.attached(child);
         if let [only] = attached.as_slice()
-            && self.sessions.get(only).is_some_and(Session::has_own_child)
+            && let Some(session) = self.sessions.get(only)
+            && session.has_own_child()
+            && session.era != Some(Era::Modern)
         {
-            return Ok(*only);
+            return Ok(Asked::Client(*only));
         }
-        if let Some(owner) = related_task(meta).and_then(|task| self.task_owner(child, &task)) {
-            return Ok(owner.session);
+        let owner = related_task(meta).and_then(|task| self.task_owner(child, &task));
+        if let Some(owner) = owner.filter(|owner| self.sessions.contains_key(&owner.session)) {
+            return Ok(Asked::Client(owner.session));
         }
-        let can = |id: &SessionId| {
-            self.sessions.get(id).is_some_and(|session| {
-                session.era == Some(Era::Legacy)
-                    && needs.is_some_and(|needs| session.able.has(needs))
-            })
-        };
-        let busy = self.children.get(&child).map(super::child::Child::busy).unwrap_or_default();
-        let mut able = busy.iter().filter(|id| can(id));
-        match (able.next(), able.next()) {
-            (Some(only), None) => Ok(*only),
+        let mut able = self.able_to_answer(child, method);
+        match (able.pop_first(), able.is_empty()) {
+            (Some((_, only)), true) => Ok(only),
             (None, _) => Err(Failure::new(
                 Code::Denied,
                 "no-client",
@@ -118,6 +116,33 @@ impl Exchange {
                 ),
             )),
         }
+    }
+
+    /// Every session that a server's request can be for, with the way to it: one with a call in flight
+    /// whose client has declared what it needs, in its handshake or in that call.
+    fn able_to_answer(&self, id: ChildId, method: &str) -> BTreeMap<SessionId, Asked> {
+        let mut able = BTreeMap::new();
+        let (Some(needs), Some(child)) = (needed(method), self.children.get(&id)) else {
+            return able;
+        };
+        let mut add = |session: SessionId, way: Asked| {
+            let best = able.entry(session).or_insert(way);
+            *best = way.min(*best);
+        };
+        for (call, pending) in child.pending.iter().filter(|(_, pending)| !pending.cancelled) {
+            let Owner::Session { session, .. } = pending.owner else { continue };
+            let declared = match pending.era {
+                Era::Legacy => self.sessions.get(&session).is_some_and(|s| s.able.has(needs)),
+                Era::Modern => pending.digest.is_some() && pending.able.has(needs),
+            };
+            match pending.era {
+                _ if !declared => {}
+                Era::Legacy => add(session, Asked::Client(session)),
+                Era::Modern => add(session, Asked::Call(session, *call)),
+            }
+        }
+        child.held.able(method).into_iter().for_each(|(held, home)| add(home, Asked::Held(held)));
+        able
     }
 
     /// What a method means for what is bound to one client.
@@ -138,37 +163,46 @@ impl Exchange {
                 Some(uri) => Special::Pass(Kind::Subscribe(uri.into_owned())),
                 None => Special::Pass(Kind::Plain),
             },
-            "resources/unsubscribe" => self.unsubscribe(session, &request.params),
-            "logging/setLevel" => self.set_level(session, &request.params),
+            "resources/unsubscribe" => self.unsubscribe(session, child, &request.params),
+            "logging/setLevel" => self.set_level(session, child, &request.params),
             _ => Special::Pass(Kind::Plain),
         }
     }
 
-    fn unsubscribe(&mut self, id: SessionId, params: &Params<'_>) -> Special {
+    fn unsubscribe(&mut self, id: SessionId, child: ChildId, params: &Params<'_>) -> Special {
         let Some(uri) = params.uri.and_then(text) else { return Special::Pass(Kind::Plain) };
         let held = self.sessions.get_mut(&id).is_some_and(|s| s.subscriptions.remove(uri.as_ref()));
         // The server keeps one subscription for all: only the last one ends it.
-        if held && self.is_subscribed(id, &uri) {
+        if held && self.is_held(child, Some(id), &uri) {
             return Special::Answer;
         }
         Special::Pass(Kind::Plain)
     }
 
-    /// Whether anybody on the same child (but for this session) holds a subscription.
-    pub(super) fn is_subscribed(&self, but: SessionId, uri: &str) -> bool {
-        self.neighbours(but).any(|session| session.subscriptions.contains(uri))
+    /// Whether anybody on a child holds a subscription to that resource, or is about to: as a legacy client
+    /// (`but` for this session) or by a stream of a modern one.
+    pub(super) fn is_held(&self, child: ChildId, but: Option<SessionId>, uri: &str) -> bool {
+        let attached = self.attached(child);
+        attached.iter().filter_map(|id| self.sessions.get(id)).any(|session| {
+            (but != Some(session.id) && session.subscriptions.contains(uri))
+                || session.listens.iter().any(|listen| listen.holds(uri))
+        })
     }
 
-    fn set_level(&mut self, id: SessionId, params: &Params<'_>) -> Special {
+    fn set_level(&mut self, id: SessionId, child: ChildId, params: &Params<'_>) -> Special {
         let level = params.level.and_then(text).and_then(|level| level_rank(&level));
         let Some(level) = level else { return Special::Pass(Kind::Plain) };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.level = Some(level);
         }
         // The server has one level for all: it keeps the most verbose, each client hears its own.
-        let more_verbose = self.neighbours(id).filter_map(|session| session.level).min();
+        let others = self.neighbours(id).filter_map(|session| session.level);
+        let more_verbose = others.chain(self.level_in_flight(child)).min();
         if more_verbose.is_some_and(|other| other < level) {
             return Special::Answer;
+        }
+        if let Some(child) = self.children.get_mut(&child) {
+            child.level = Some(level);
         }
         Special::Pass(Kind::Plain)
     }
@@ -248,6 +282,18 @@ impl Exchange {
         let kept: Vec<&str> = tasks.iter().filter(own).map(|task| task.get()).collect();
         splice.replace(list.tasks, format!("[{}]", kept.join(",")).into_bytes());
     }
+}
+
+/// How a server's request gets to its client. Of several ways the least is taken: the oldest call in flight
+/// before one that waits for its retry anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// As the answer to a modern client's call.
+    Call(SessionId, u64),
+    /// As a request, to a legacy client.
+    Client(SessionId),
+    /// With whatever else is asked for a call that waits for its retry.
+    Held(u64),
 }
 
 fn related_task(meta: &Meta<'_>) -> Option<String> {

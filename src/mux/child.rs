@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
+use super::cross::waiting_calls::HeldCalls;
 use super::health::Health;
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
@@ -51,6 +52,8 @@ pub(super) enum Kind {
     Health,
     /// The answer decides whether the subscription holds.
     Subscribe(String),
+    /// Our own subscription to a resource, for the modern clients that listen for it.
+    Watch(String),
     /// Ends with the client's wish, not with a timer; its notifications carry its id.
     Listen,
     /// The answer's tasks are filtered.
@@ -75,6 +78,8 @@ pub(super) struct Pending {
     pub(super) able: Abilities,
     /// The client's own line, where it may have to be sent again.
     pub(super) kept: Option<Rc<[u8]>>,
+    /// What its retry must have in common with it, where its client may be asked for something (modern).
+    pub(super) digest: Option<blake3::Hash>,
     pub(super) born: Instant,
     pub(super) deadline: Option<Instant>,
     /// The client has cancelled it; whatever still comes is passed on, but its id is free.
@@ -95,6 +100,7 @@ impl Pending {
             log: None,
             able: Abilities::default(),
             kept: None,
+            digest: None,
             born: now,
             deadline: None,
             cancelled: false,
@@ -142,6 +148,10 @@ pub(super) struct Child {
     tasks_by_age: VecDeque<String>,
     /// Its handshake speaks of tasks: only then are answers searched for them.
     pub(super) makes_tasks: bool,
+    /// The log level (rank) that it was last told (legacy).
+    pub(super) level: Option<u8>,
+    /// Calls of modern clients that wait for their retry (legacy).
+    pub(super) held: HeldCalls,
     /// Elicitations that a client was asked for, by id.
     pub(super) elicitations: HashMap<String, SessionId>,
     pub(super) started: Instant,
@@ -170,6 +180,8 @@ impl Child {
             next_id: 1,
             tasks: HashMap::new(),
             tasks_by_age: VecDeque::new(),
+            level: None,
+            held: HeldCalls::default(),
             elicitations: HashMap::new(),
             started: now,
             pid: None,
@@ -245,14 +257,16 @@ impl Child {
         self.pending.values().all(|pending| pending.kind == Kind::Listen)
     }
 
-    /// The sessions with a request in flight that the client has not given up.
+    /// The sessions with a request in flight that the client has not given up; one that waits for its retry
+    /// goes on at the server.
     pub(super) fn busy(&self) -> BTreeSet<SessionId> {
         self.pending
             .values()
             .filter(|pending| !pending.cancelled)
             .filter_map(|pending| match pending.owner {
                 Owner::Session { session, .. } => Some(session),
-                Owner::Own | Owner::Held(_) | Owner::Feed(_) => None,
+                Owner::Held(held) => self.held.home(held),
+                Owner::Own | Owner::Feed(_) => None,
             })
             .collect()
     }

@@ -154,6 +154,10 @@ impl Exchange {
             if session.client.is_none() {
                 session.learn_client(request.meta.client_info);
             }
+            if session.has_own_child() && session.introduction.is_none() {
+                let said = (request.meta.client_info, request.meta.client_capabilities);
+                session.introduction = Some(handshake::introduction(said.0, said.1).into());
+            }
         } else if session.hello.is_some() {
             session.era = Some(Era::Legacy);
         } else if request.method != "ping" {
@@ -252,6 +256,7 @@ impl Exchange {
             log: way.log,
             able: way.able,
             kept: way.keep.then(|| Rc::from(request.line)),
+            digest: None,
             born: now,
             deadline: None,
             cancelled: false,

@@ -30,6 +30,7 @@ impl Exchange {
             Some(share) if session.still_shares(share) => {}
             Some(share) if has_seen_no_server(session) => self.rebind(id, share),
             _ => {
+                self.finish_streams(id);
                 let reason = "the tenant's servers were changed; connect again".to_owned();
                 self.close_session(id, Farewell { reason, code: 69 });
             }

@@ -11,7 +11,7 @@ use super::session::Raw;
 use crate::mcp::envelope::Malformed;
 use crate::mcp::era::{META_CAPABILITIES, META_CLIENT, META_CONTEXT, META_LOG, META_VERSION};
 use crate::mcp::error::{Code, Failure};
-use crate::mcp::splice::{Splice, raw_members};
+use crate::mcp::splice::{Splice, member_ranges, raw_members};
 
 /// What a request's `_meta` becomes, beside id, token and context.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,7 @@ pub(super) fn dress<'a>(
     let token = request.meta.progress_token.map(|token| Raw::from(token.get().as_bytes()));
     if let (Suit::Legacy, Some(meta)) = (suit, request.params.meta) {
         splice.replace(meta, legacy_meta(meta, id, context));
+        strip_retry(splice, request);
         return token;
     }
     if let Some(token) = request.meta.progress_token {
@@ -83,6 +84,17 @@ fn put<'a>(splice: &mut Splice<'a>, theirs: Option<&RawValue>, member: &'a str) 
             ""
         }
         _ => member,
+    }
+}
+
+/// What only a modern retry has is nothing for a legacy server.
+fn strip_retry(splice: &mut Splice<'_>, request: &Request<'_>) {
+    let retry = request.params.input_responses.or(request.params.request_state);
+    let (Some(params), Some(_)) = (request.envelope.params, retry) else { return };
+    let start = splice.range(params).start;
+    let is_retry = |key: &str| matches!(key, "inputResponses" | "requestState");
+    for range in member_ranges(params.get(), is_retry) {
+        splice.remove(start + range.start..start + range.end);
     }
 }
 

@@ -69,19 +69,18 @@ impl Exchange {
         for uri in &session.subscriptions {
             self.release(child, uri);
         }
+        if session.has_own_child() {
+            self.drop_all_held(child, "the client is gone");
+        }
         self.end_streams(child, session);
         self.end_feed(child, session);
     }
 
     /// Nobody of this session holds a subscription any more: the last one ends it at the server.
     pub(super) fn release(&mut self, child: ChildId, uri: &str) {
-        if self.children.get(&child).is_some_and(|child| child.era == Some(Era::Modern)) {
-            return;
-        }
-        let held = self.attached(child).iter().any(|other| {
-            self.sessions.get(other).is_some_and(|other| other.subscriptions.contains(uri))
-        });
-        if !held {
+        let legacy = |child: &Child| child.shake == Shake::Done && child.era == Some(Era::Legacy);
+        let subscribed = self.children.get(&child).is_some_and(legacy);
+        if subscribed && !self.is_held(child, None, uri) {
             let params = serde_json::json!({"uri": uri});
             self.own_request(child, "resources/unsubscribe", &params, self.now);
         }
@@ -104,7 +103,7 @@ impl Exchange {
         let Some(mut child) = self.children.remove(&id) else { return };
         self.timers.clear_all(|timer| {
             matches!(timer, Timer::Requests(c) | Timer::Probe(c) | Timer::Start(c)
-                | Timer::Stop(c) | Timer::Health(c) if *c == id)
+                | Timer::Stop(c) | Timer::Health(c) | Timer::Held(c, _) if *c == id)
         });
         self.out.forget(End::Child(id));
         let server = child.slot.server.clone();
@@ -232,6 +231,8 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.stopping = true;
         let key = child.slot.clone();
+        // Their retries would find another child.
+        self.drop_all_held(id, "the server is being restarted");
         if let Some(slot) = self.slots.get_mut(&key) {
             let effect = slot.lifecycle.on(Event::Stop, now);
             debug_assert!(matches!(effect, Effect::End | Effect::None));
@@ -266,6 +267,11 @@ impl Exchange {
         let child = self.slots.get(key).filter(|slot| slot.sessions.is_empty()).map(|s| s.child);
         match child {
             Some(Some(child)) => {
+                // Somebody may come back for what waits there.
+                let until = self.children.get(&child).and_then(|child| child.held.until());
+                if let Some(until) = until.filter(|until| *until > now) {
+                    return self.timers.set(until, Timer::Idle(key.clone()));
+                }
                 self.hold_slot(child, now);
                 self.end_child(child);
             }
@@ -288,6 +294,10 @@ impl Exchange {
         for slot in slots {
             self.fail_waiting(&slot, &failure);
         }
+        let children: Vec<_> = self.children.keys().copied().collect();
+        for child in children {
+            self.drop_all_held(child, "tenantd is stopping");
+        }
         self.finish_if_drained();
     }
 
@@ -304,6 +314,7 @@ impl Exchange {
         self.timers.clear_all(|timer| *timer == Timer::Drain);
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
+            self.finish_streams(session);
             self.refuse_in_flight(session);
             self.close_session(session, farewell.clone());
         }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::abilities::Abilities;
 use super::child::{Kind, Owner, Pending};
 use super::exchange::Exchange;
 use super::outbox::{ChildId, End};
@@ -36,6 +37,40 @@ impl Exchange {
             to.limits.push_back((at, id));
         }
         to.pending.insert(id, pending);
+    }
+
+    /// A request in flight waits for its client's retry: the server goes on with it, nobody waits for it,
+    /// and no limit runs. Gives the id that its client gave it.
+    pub(super) fn hold(&mut self, child: ChildId, id: u64, held: u64) -> Option<Raw> {
+        let pending = self.children.get_mut(&child)?.pending.get_mut(&id)?;
+        let Owner::Session { session, raw_id } = &pending.owner else { return None };
+        let (session, raw_id) = (*session, raw_id.clone());
+        pending.owner = Owner::Held(held);
+        pending.deadline = None;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.in_flight.remove(&raw_id);
+        }
+        Some(raw_id)
+    }
+
+    /// The retry has come: the request is its client's again, as if it were sent now.
+    pub(super) fn resume(&mut self, child: ChildId, id: u64, again: Resumed, now: Instant) {
+        let limit = self.request_limit(child);
+        let Some(to) = self.children.get_mut(&child) else { return };
+        let Some(pending) = to.pending.get_mut(&id) else { return };
+        pending.owner = Owner::Session { session: again.session, raw_id: again.raw_id.clone() };
+        (pending.token, pending.log, pending.able) = (again.token, again.log, again.able);
+        pending.born = now;
+        pending.deadline = limit.map(|limit| now + limit);
+        if let Some(at) = pending.deadline {
+            if to.limits.is_empty() {
+                self.timers.set(at, Timer::Requests(child));
+            }
+            to.limits.push_back((at, id));
+        }
+        if let Some(session) = self.sessions.get_mut(&again.session) {
+            session.in_flight.insert(again.raw_id, id);
+        }
     }
 
     /// Takes a request out of flight.
@@ -134,6 +169,15 @@ impl Exchange {
         let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
         self.out.push(End::Child(child), &line);
     }
+}
+
+/// What a retry says anew.
+pub(super) struct Resumed {
+    pub(super) session: SessionId,
+    pub(super) raw_id: Raw,
+    pub(super) token: Option<Raw>,
+    pub(super) log: Option<u8>,
+    pub(super) able: Abilities,
 }
 
 /// The owner of a request from a client.

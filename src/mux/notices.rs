@@ -30,7 +30,9 @@ impl Exchange {
         let Ok((params, meta)) = look_inside(envelope.params) else {
             return self.drop_from(child, "a notification whose parameters are no object");
         };
-        if let Some(subscription) = meta.subscription_id {
+        // To a legacy server that is a member like any other.
+        let modern = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Modern));
+        if let Some(subscription) = meta.subscription_id.filter(|_| modern) {
             return self.tell_subscriber(child, line, envelope, subscription, method);
         }
         match method {
@@ -142,7 +144,17 @@ impl Exchange {
             Some(modern) if modern.era == Some(Era::Modern) => modern.log_reader(),
             _ => self.one_candidate(child),
         };
+        let is_modern = |id: &SessionId| {
+            self.sessions.get(id).is_some_and(|session| session.era == Some(Era::Modern))
+        };
+        let legacy = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Legacy));
         match reader {
+            Some(session) if legacy && is_modern(&session) => {
+                match level.is_some_and(|level| self.wants_log(child, session, level)) {
+                    true => self.send(session, |out| out.extend_from_slice(line)),
+                    false => self.log_message(child, line),
+                }
+            }
             Some(session) => {
                 let wanted = self.sessions.get(&session).is_some_and(|session| {
                     session.level.zip(level).is_none_or(|(least, level)| level >= least)
@@ -171,16 +183,24 @@ impl Exchange {
         let attached = &self.slots.get(&child.slot)?.sessions;
         let among = if busy.is_empty() { attached } else { &busy };
         match (among.first(), among.len()) {
-            (Some(only), 1) => Some(*only),
+            // One that is gone may have left a call there that goes on.
+            (Some(only), 1) if attached.contains(only) => Some(*only),
             _ => None,
         }
     }
 
     fn tell_only_one(&mut self, child: ChildId, line: &[u8]) {
-        match self.one_candidate(child) {
+        match self.one_candidate(child).filter(|session| self.may_be_told(child, *session)) {
             Some(session) => self.send(session, |out| out.extend_from_slice(line)),
             None => self.drop_from(child, "a notification that could be for several clients"),
         }
+    }
+
+    /// A modern client hears what is about a request of its, and what it subscribed to: nothing else.
+    fn may_be_told(&self, child: ChildId, session: SessionId) -> bool {
+        let Some(it) = self.sessions.get(&session) else { return false };
+        let legacy = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Legacy));
+        !(legacy && it.era == Some(Era::Modern)) || !it.in_flight.is_empty()
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.
@@ -200,10 +220,10 @@ impl Exchange {
         let Some(uri) = params.uri.and_then(text) else { return };
         self.tell_streams(child, line);
         for session in self.attached(child) {
-            let holds = self
-                .sessions
-                .get(&session)
-                .is_some_and(|session| session.subscriptions.iter().any(|held| covers(held, &uri)));
+            let holds = self.sessions.get(&session).is_some_and(|session| {
+                session.era == Some(Era::Legacy)
+                    && session.subscriptions.iter().any(|held| covers(held, &uri))
+            });
             if holds {
                 self.send(session, |out| out.extend_from_slice(line));
             }

@@ -55,11 +55,11 @@ impl Exchange {
         if self.cancel_round(session, raw) || self.cancel_wish(session, raw) {
             return self.close_if_done(session);
         }
+        self.end_stream(session, raw);
+        self.forget_listen(session, raw);
         if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
             return self.cancel_waiting(session, request);
         }
-        self.end_stream(session, raw);
-        self.forget_listen(session, raw);
         let Some(child) = self.ready_child(session) else { return };
         // Only a request of its own; after this its id is free again.
         let Some(id) = self.sessions.get_mut(&session).and_then(|s| s.in_flight.remove(raw)) else {

@@ -39,9 +39,10 @@ impl Exchange {
     }
 
     fn answer_too_large(&mut self, child: ChildId, id: Option<u64>) {
+        let limit = self.line_limit().min(LONGEST_LINE);
         match id.and_then(|id| self.settle(child, id)).map(|pending| pending.owner) {
+            Some(Owner::Held(held)) => self.held_failed(child, held, too_large(limit)),
             Some(Owner::Session { session, raw_id }) => {
-                let limit = self.line_limit().min(LONGEST_LINE);
                 self.refuse(session, Some(&raw_id), &too_large(limit));
                 self.close_if_done(session);
             }
@@ -91,7 +92,7 @@ impl Exchange {
             Owner::Session { session, raw_id } => (session, raw_id),
             Owner::Own => return self.own_response(child, &pending.kind, envelope, now),
             Owner::Feed(session) => return self.feed_ended(child, *session, envelope),
-            Owner::Held(held) => return self.held_answered(child, *held, &pending, envelope),
+            Owner::Held(held) => return self.held_answered(child, *held, line),
         };
         let session = *session;
         let reused = match self.sessions.get(&session) {

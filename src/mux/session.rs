@@ -107,6 +107,8 @@ pub(super) struct Session {
     pub(super) greeting: Greeting,
     /// The `params` of its `initialize`, for the handshake of a child of its own and for injection.
     pub(super) hello: Option<Box<RawValue>>,
+    /// The `params` of an `initialize` for a child of its own, from its first modern request.
+    pub(super) introduction: Option<Box<str>>,
     pub(super) client: Option<String>,
     /// What it has declared in its handshake.
     pub(super) able: Abilities,
@@ -157,6 +159,7 @@ impl Session {
             era: None,
             greeting: Greeting::None,
             hello: None,
+            introduction: None,
             client: None,
             able: Abilities::default(),
             in_flight: FxHashMap::default(),

@@ -175,13 +175,15 @@ impl Exchange {
         let ours = child.take_id();
         let slot = child.slot.clone();
         let hello = match slot.whose {
-            Whose::Session(session) => self.sessions.get(&session).and_then(|s| s.hello.as_deref()),
+            Whose::Session(session) => self.sessions.get(&session).and_then(|session| {
+                let own = session.hello.as_deref().map(serde_json::value::RawValue::get);
+                own.or(session.introduction.as_deref())
+            }),
             Whose::Tenant | Whose::User(_) => None,
         };
         let line = match hello {
             Some(params) => format!(
-                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{}}}"#,
-                params.get()
+                r#"{{"jsonrpc":"2.0","id":{ours},"method":"initialize","params":{params}}}"#
             )
             .into_bytes(),
             None => {
@@ -235,6 +237,7 @@ impl Exchange {
                 self.ready(id, Era::Legacy, result, now);
             }
             (Kind::Health, ..) => self.is_healthy(id, now),
+            (Kind::Watch(uri), _, result) => self.stream_watched(id, uri, result.is_some()),
             (Kind::Initialize, Shake::Initializing, None) => {
                 self.initialize_failed(id, envelope, now);
             }
@@ -316,8 +319,8 @@ impl Exchange {
         for uri in uris {
             self.own_request(id, "resources/subscribe", &serde_json::json!({"uri": uri}), now);
         }
-        if let Some(name) = level.and_then(era::level_name) {
-            self.own_request(id, "logging/setLevel", &serde_json::json!({"level": name}), now);
+        if let Some(level) = level {
+            self.tell_level(id, level, now);
         }
     }
 
@@ -337,9 +340,21 @@ impl Exchange {
         params: &serde_json::Value,
         now: Instant,
     ) {
+        self.ask_own(id, Kind::Plain, method, params, now);
+    }
+
+    /// A request of ours.
+    pub(super) fn ask_own(
+        &mut self,
+        id: ChildId,
+        kind: Kind,
+        method: &str,
+        params: &serde_json::Value,
+        now: Instant,
+    ) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let ours = child.take_id();
         let line = era::request(ours, method, params);
-        self.send_own(id, ours, Kind::Plain, &line, now);
+        self.send_own(id, ours, kind, &line, now);
     }
 }

@@ -54,7 +54,9 @@ impl Exchange {
             ("initialize", _) if !session.has_own_child() => {
                 self.answer_initialize(id, child, request.id);
             }
-            ("server/discover", Some(Era::Legacy)) => self.refuse_modern(id, request),
+            ("server/discover", Some(Era::Legacy)) if !session.has_own_child() => {
+                self.answer_discover(id, child, request);
+            }
             ("server/discover", Some(Era::Modern)) => {
                 let known = self.children.get(&child).and_then(|child| child.handshake.as_deref());
                 let known = known.map_or("{}", |known| known.get()).as_bytes();

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a test binary has no API")]
 
+mod downward;
 #[path = "../support/mod.rs"]
 mod support;
 mod upward;

@@ -237,6 +237,8 @@ fn typescript(stage: &SideBySide) -> Vec<Proof> {
             .says(&format!("the asker of {nonce} {state}")),
         Proof::asks(Capability::Sampling, "sample", json!({}))
             .says(&format!("sampled for {nonce} {state}")),
+        Proof::asks(Capability::Sampling, "interview", json!({}))
+            .says(&format!(r#"["the asker of {nonce}","{ROOT}"] sampled for {nonce} {nonce}"#)),
         Proof::subscribe("note://board", "write", json!({"words": "news"})),
         Proof::read("note://board").is("/contents/0/text", json!(format!("news for {nonce}"))),
         Proof::cancel("walk", walk(1, true), stage.data("told")),

@@ -6,7 +6,8 @@
 import { createRequire } from 'node:module';
 
 const require = createRequire(process.execPath);
-const { McpServer, ResourceTemplate, fromJsonSchema, inputRequired, inputResponse } = require('@modelcontextprotocol/server');
+const { McpServer, ResourceTemplate } = require('@modelcontextprotocol/server');
+const { acceptedContent, fromJsonSchema, inputRequired, inputResponse } = require('@modelcontextprotocol/server');
 const { serveStdio } = require('@modelcontextprotocol/server/stdio');
 
 const NONCE = process.env.PAIRING_NONCE;
@@ -16,11 +17,33 @@ let note = `the board of ${NONCE}`;
 const text = words => ({ content: [{ type: 'text', text: words }] });
 const schema = properties => fromJsonSchema({ type: 'object', properties, required: Object.keys(properties) });
 
+const WHO = inputRequired.elicit({
+    message: `Who asks ${NONCE}?`,
+    requestedSchema: { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] },
+});
+const WHAT = inputRequired.createMessage({
+    messages: [{ role: 'user', content: { type: 'text', text: `What about ${NONCE}?` } }],
+    maxTokens: 7,
+});
+
 /** What came with a retry for the one thing that a tool asks for, else a request for it. */
 function asked(context, request, answered) {
     const view = inputResponse(context.mcpReq.inputResponses, 'it');
     if (view.kind === 'missing') return inputRequired({ inputRequests: { it: request }, requestState: `state of ${NONCE}` });
     return text(`${answered(view)} for ${NONCE} after ${context.mcpReq.requestState()}`);
+}
+
+/** Asks for a name and the roots at once, and then the model; what it knows by then it takes along. */
+function interview(context) {
+    const { inputResponses: responses, requestState } = context.mcpReq;
+    const roots = inputResponse(responses, 'where');
+    if (roots.kind === 'roots') {
+        const requestState = JSON.stringify([acceptedContent(responses, 'who').name, roots.roots[0].uri]);
+        return inputRequired({ inputRequests: { what: WHAT }, requestState });
+    }
+    const word = inputResponse(responses, 'what');
+    if (word.kind === 'sampling') return text(`${requestState()} ${word.result.content.text} ${NONCE}`);
+    return inputRequired({ inputRequests: { who: WHO, where: inputRequired.listRoots() } });
 }
 
 /** Tells of `steps` steps; with `endless`, goes on until it is cancelled. */
@@ -42,12 +65,9 @@ function tools(server) {
     });
     const walk = { inputSchema: schema({ steps: { type: 'integer' }, endless: { type: 'boolean' } }) };
     server.registerTool('walk', { description: 'Takes steps', ...walk }, steps);
-    const requestedSchema = { type: 'object', properties: { name: { type: 'string' } }, required: ['name'] };
-    const who = inputRequired.elicit({ message: `Who asks ${NONCE}?`, requestedSchema });
-    server.registerTool('elicit', { description: 'Asks for a name' }, context => asked(context, who, view => view.content?.name));
-    const content = { type: 'text', text: `What about ${NONCE}?` };
-    const what = inputRequired.createMessage({ messages: [{ role: 'user', content }], maxTokens: 7 });
-    server.registerTool('sample', { description: 'Asks the model' }, context => asked(context, what, view => view.result?.content?.text));
+    server.registerTool('elicit', { description: 'Asks for a name' }, context => asked(context, WHO, view => view.content?.name));
+    server.registerTool('sample', { description: 'Asks the model' }, context => asked(context, WHAT, view => view.result?.content?.text));
+    server.registerTool('interview', { description: 'Asks for everything' }, interview);
 }
 
 function build() {

@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use crate::mcp::envelope::{self, Params, members};
 use crate::mcp::era::{
-    self, Era, META_CAPABILITIES, META_CLIENT, META_LOG, META_VERSION, MODERN, NEWEST_LEGACY,
+    self, Era, META_CAPABILITIES, META_CLIENT, META_LOG, META_SERVER, META_VERSION, MODERN,
+    NEWEST_LEGACY,
 };
-use crate::mcp::splice::{Splice, is_empty_object, raw_members, without_members};
+use crate::mcp::splice::{Splice, is_empty_object, member_ranges, raw_members, without_members};
 use crate::mux::child::Child;
 use crate::mux::dress::Worn;
 use crate::mux::session::Session;
@@ -124,6 +125,59 @@ pub(in crate::mux) fn initialize_result(session: &Session, child: &Child) -> Opt
     let mut out = Vec::new();
     splice.write(&mut out);
     Some(out)
+}
+
+/// The result of `server/discover`, made from a legacy server's `initialize` result: its own words, but for
+/// tasks, which are not carried.
+pub(super) fn discovery(handshake: &RawValue) -> Vec<u8> {
+    let found = Handshake::of(handshake);
+    let mut result = format!(
+        r#"{{"resultType":"complete","supportedVersions":["{MODERN}"],"capabilities":{}"#,
+        without(found.capabilities, "tasks")
+    );
+    if let Some(instructions) = found.instructions {
+        result.push_str(r#","instructions":"#);
+        result.push_str(instructions.get());
+    }
+    if let Some(server) = found.server_info() {
+        result.push_str(&format!(r#","_meta":{{"{META_SERVER}":{}}}"#, server.get()));
+    }
+    result.push_str(r#","ttlMs":0,"cacheScope":"private"}"#);
+    result.into_bytes()
+}
+
+/// The `params` of an `initialize` that says of a client what its modern requests say.
+pub(in crate::mux) fn introduction(
+    info: Option<&RawValue>,
+    capabilities: Option<&RawValue>,
+) -> String {
+    let capabilities = without(capabilities, "extensions");
+    let info = info.map_or_else(|| era::identity().to_string(), |info| info.get().to_owned());
+    format!(
+        r#"{{"protocolVersion":"{NEWEST_LEGACY}","capabilities":{capabilities},"clientInfo":{info}}}"#
+    )
+}
+
+/// An object's text without one member; `{}` for what is no object.
+fn without(object: Option<&RawValue>, key: &str) -> String {
+    let Some(object) = object.map(RawValue::get).filter(|raw| raw.starts_with('{')) else {
+        return "{}".to_owned();
+    };
+    let mut splice = Splice::of(object.as_bytes());
+    for range in member_ranges(object, |member| member == key) {
+        splice.remove(range);
+    }
+    let mut out = Vec::new();
+    splice.write(&mut out);
+    // Whole members were taken away: what is left is text.
+    String::from_utf8(out).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Whether a server has said that its resources can be subscribed to.
+pub(super) fn subscribes(handshake: &RawValue) -> bool {
+    let raw = Handshake::of(handshake).capabilities;
+    let capabilities = raw.and_then(|raw| serde_json::from_str::<Value>(raw.get()).ok());
+    capabilities.is_some_and(|all| all["resources"]["subscribe"] == true)
 }
 
 fn from_discovery(found: &Handshake<'_>, version: &str) -> Vec<u8> {

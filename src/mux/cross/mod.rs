@@ -20,4 +20,5 @@ pub(super) mod rounds;
 pub(super) mod seal;
 pub(super) mod streams;
 pub(super) mod upward;
+pub(super) mod waiting_calls;
 mod wishes;

@@ -90,7 +90,7 @@ impl World {
         }
         self.serial += 1;
         let session = self.desk.open(self.serial, 1000 + u32::try_from(number).expect("small"));
-        let era = if modern && self.server == Era::Modern { Era::Modern } else { Era::Legacy };
+        let era = if modern { Era::Modern } else { Era::Legacy };
         self.sessions[number] = Some((session, era));
         if era == Era::Legacy {
             self.desk.initialize(session);

@@ -1,6 +1,7 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
 mod any_bytes;
+mod downward;
 mod feeds;
 mod healing;
 mod health;

@@ -281,27 +281,3 @@ fn a_legacy_client_on_a_modern_server_gets_its_handshake_and_bare_results() {
     desk.server(child, &format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"resultType":"complete","tools":[],"ttlMs":0,"cacheScope":"private"}}}}"#, list["id"]));
     assert_eq!(desk.heard(End::Session(a)), [r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#]);
 }
-
-#[test]
-fn a_client_that_probes_a_legacy_server_is_told_to_shake_hands_and_then_served() {
-    let mut desk = Desk::new(Share::Tenant);
-    let (_, child) = desk.legacy(1, 1000);
-    let b = desk.open(2, 1000);
-    for method in ["server/discover", "tools/list"] {
-        desk.client(
-            b,
-            &format!(
-                r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{"_meta":{{{META}}}}}}}"#
-            ),
-        );
-        assert_eq!(desk.client_heard(b)[0]["error"]["data"]["reason"], "era");
-    }
-    assert!(desk.server_heard(child).is_empty());
-    desk.client(
-        b,
-        &format!(r#"{{"jsonrpc":"2.0","id":2,"method":"initialize","params":{HELLO}}}"#),
-    );
-    assert_eq!(desk.client_heard(b)[0]["result"]["protocolVersion"], "2025-06-18");
-    desk.client(b, r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#);
-    assert_eq!(desk.server_heard(child)[0]["method"], "tools/list");
-}
