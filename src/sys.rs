@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -314,16 +314,28 @@ pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
 pub fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     use rustix::fs::SealFlags;
     let sealed = rustix::fs::fcntl_get_seals(&memfd)?;
-    let file = std::fs::File::from(memfd);
-    let length = file.metadata()?.len();
+    let length = file_size(&memfd)?;
     if !sealed.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW) || length > most {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let mut file = file;
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
-    file.rewind()?;
-    file.read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut read = 0;
+    // At its place, whatever the position of the description is: the sender has the same one.
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(&memfd, rest, read as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => read += count,
+        }
+    }
     Ok(bytes)
+}
+
+/// The size of what is open, by the plain fstat(2), which the mux's filter allows: it names no path.
+///
+/// # Errors
+/// As fstat(2).
+pub fn file_size(file: impl AsFd) -> io::Result<u64> {
+    Ok(u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0))
 }
 
 /// Registers a descriptor with the runtime (epoll(7)).

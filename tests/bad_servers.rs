@@ -69,17 +69,23 @@ fn a_dying_server_disturbs_nobody_else_and_is_started_again() {
 }
 
 #[test]
-fn after_a_restart_subscriptions_are_renewed_and_lists_called_changed() {
+fn after_a_restart_subscriptions_are_renewed_and_a_list_that_differs_called_changed() {
     let home = home(&[], "");
     let supervisor = home.start();
     let mut session = open(&supervisor, "acme");
     session.result("resources/subscribe", json!({"uri": "puppet://one"}));
+    session.call("changed", json!({"name": "gone with this process"}));
+    session.recv_method("notifications/tools/list_changed");
+    for list in ["tools/list", "prompts/list"] {
+        session.result(list, json!({}));
+    }
     Held::of(server_pid(&mut session)).expect("the server").kill();
-    // Until the death is known here, a call may still get the error of a call in flight.
-    while session.request("tools/list", json!({})).get("error").is_some() {}
+    // Asked at the old server or the new one, it is answered by one.
+    session.result("tools/list", json!({}));
     session.recv_method("notifications/tools/list_changed");
     assert_eq!(said(&session.call("touch", json!({"uri": "puppet://one"}))), "1");
     session.recv_method("notifications/resources/updated");
+    assert!(session.aside.is_empty(), "its prompts are the same: {:?}", session.aside);
     supervisor.stop();
 }
 

@@ -155,3 +155,26 @@ fn a_stubborn_tree_with_a_call_in_flight_ends_with_its_supervisor() {
     assert_eq!(session.wait().code(), Some(69));
     assert!(session.stderr().contains("stopping"), "{}", session.stderr());
 }
+
+/// What it may call is listed beside its filter; here: that the filter is on a mux that serves, on each of
+/// its threads, and was there before any client's byte.
+#[test]
+fn a_mux_that_serves_can_do_little_else() {
+    let home = home(&[]);
+    let supervisor = home.start();
+    let mut session = open(&home, "acme");
+    let pid = mux(&home, "acme").pid;
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let mut threads = 0;
+    for task in tasks {
+        let status = task.expect("a thread").path().join("status");
+        let status = std::fs::read_to_string(status).expect("its status");
+        let has = |line: &str| status.lines().any(|it| it.split_whitespace().eq(line.split(' ')));
+        // 2: a filter (proc_pid_status(5)).
+        assert!(has("Seccomp: 2") && has("NoNewPrivs: 1"), "{status}");
+        threads += 1;
+    }
+    assert_eq!(threads, 3, "one serves, two close what strangers sent");
+    assert_echoes(&mut session);
+    supervisor.stop();
+}

@@ -224,6 +224,12 @@ pub struct Key(LazyLock<Finder<'static>>);
 pub static META: Key = Key(LazyLock::new(|| Finder::new("_meta")));
 /// `taskId`
 pub static TASK_ID: Key = Key(LazyLock::new(|| Finder::new("taskId")));
+/// `inputResponses`
+pub static INPUT_RESPONSES: Key = Key(LazyLock::new(|| Finder::new("inputResponses")));
+/// `requestState`
+pub static REQUEST_STATE: Key = Key(LazyLock::new(|| Finder::new("requestState")));
+/// `cursor`
+pub static CURSOR: Key = Key(LazyLock::new(|| Finder::new("cursor")));
 
 /// Whether `object` may have a member `key`: false is certain. A key can be spelled with `\u` escapes,
 /// so a backslash-u makes it possible too.

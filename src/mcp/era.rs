@@ -68,10 +68,15 @@ pub fn identity() -> Value {
 
 /// The probe: a `server/discover` request of our own.
 pub fn discover_request(id: u64) -> Vec<u8> {
+    modern_request(id, "server/discover")
+}
+
+/// A modern request of our own that needs no parameters.
+pub fn modern_request(id: u64, method: &str) -> Vec<u8> {
     let params = json!({"_meta": {
         META_VERSION: MODERN, META_CLIENT: identity(), META_CAPABILITIES: {},
     }});
-    request(id, "server/discover", &params)
+    request(id, method, &params)
 }
 
 /// An `initialize` request of our own, declaring what the configuration lets a shared server ask for.

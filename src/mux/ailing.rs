@@ -223,7 +223,7 @@ impl Exchange {
         self.slots.get(key).map(|slot| slot.sessions.iter().copied().collect()).unwrap_or_default()
     }
 
-    fn tell_changed(&mut self, id: SessionId, list: &str) {
+    pub(super) fn tell_changed(&mut self, id: SessionId, list: &str) {
         let method = format!("notifications/{list}/list_changed");
         let Some(session) = self.sessions.get(&id) else { return };
         let mut lines: Vec<_> =

@@ -11,13 +11,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::abilities::needed;
-use super::child::{Kind, Owner, TaskOwner};
+use super::child::{Kind, Owner};
 use super::client::Special;
 use super::cross::waiting_calls::Question;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};
 use super::session::{Ask, Asker, Session};
+use super::tasks::TaskOwner;
 use crate::mcp::envelope::{Envelope, Meta, Params, members, text};
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
@@ -66,6 +67,7 @@ impl Exchange {
         {
             child.own_elicitation(elicitation.into_owned(), session);
         }
+        self.forget_kept(session, child);
         let mut splice = Splice::of(line);
         splice.replace(id, theirs.to_string().into_bytes());
         self.send(session, |out| splice.write(out));
@@ -231,7 +233,7 @@ impl Exchange {
     }
 
     fn task_owner(&self, child: ChildId, task: &str) -> Option<TaskOwner> {
-        self.children.get(&child)?.tasks.get(task).copied()
+        self.slots.get(&self.children.get(&child)?.slot)?.tasks.owner(task)
     }
 
     /// A legacy task belongs to its session; a modern one to its user, whose client may have restarted.

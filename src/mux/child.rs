@@ -8,17 +8,19 @@ use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
+use super::again::{Kept, SafeTools};
+use super::cache::{Cache, Wanted};
 use super::cross::waiting_calls::HeldCalls;
 use super::health::Health;
+use super::lists::{List, Lists};
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
+use super::states::States;
+use super::tasks::TaskOwners;
 use crate::lifecycle::Lifecycle;
 use crate::mcp::era::Era;
 use crate::mcp::method::Method;
 use crate::names::SessionId;
-
-/// The most tasks of one child whose owners are remembered; the oldest are forgotten first.
-const TASKS: usize = 10_000;
 
 /// The most elicitations of one child whose end is awaited.
 const ELICITATIONS: usize = 10_000;
@@ -50,6 +52,8 @@ pub(super) enum Kind {
     Initialize,
     /// Our look at its health.
     Health,
+    /// What a list of it holds, compared with what its predecessor's held.
+    Compare(List, blake3::Hash),
     /// The answer decides whether the subscription holds.
     Subscribe(String),
     /// Our own subscription to a resource, for the modern clients that listen for it.
@@ -78,6 +82,12 @@ pub(super) struct Pending {
     pub(super) able: Abilities,
     /// The client's own line, where it may have to be sent again.
     pub(super) kept: Option<Rc<[u8]>>,
+    /// The client's own line, where it is sent once more if the server dies.
+    pub(super) again: Option<Kept>,
+    /// Its answer may be given again.
+    pub(super) wanted: Option<Wanted>,
+    /// It asks for the first page of a list.
+    pub(super) first_page: bool,
     /// What its retry must have in common with it, where its client may be asked for something (modern).
     pub(super) digest: Option<blake3::Hash>,
     pub(super) born: Instant,
@@ -100,6 +110,9 @@ impl Pending {
             log: None,
             able: Abilities::default(),
             kept: None,
+            again: None,
+            wanted: None,
+            first_page: false,
             digest: None,
             born: now,
             deadline: None,
@@ -122,13 +135,6 @@ pub(super) enum Shake {
     Done,
 }
 
-/// Whose task it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TaskOwner {
-    pub(super) session: SessionId,
-    pub(super) uid: u32,
-}
-
 /// A child.
 #[derive(Debug)]
 pub(super) struct Child {
@@ -144,10 +150,14 @@ pub(super) struct Child {
     /// Time limits in the order of their setting; some are of requests that are answered.
     pub(super) limits: VecDeque<(Instant, u64)>,
     pub(super) next_id: u64,
-    pub(super) tasks: HashMap<String, TaskOwner>,
-    tasks_by_age: VecDeque<String>,
     /// Its handshake speaks of tasks: only then are answers searched for them.
     pub(super) makes_tasks: bool,
+    /// Some of its tools are safe to call twice: only then are calls searched for their names.
+    pub(super) has_safe_tools: bool,
+    /// Its pipe takes nothing more now.
+    pub(super) full: bool,
+    /// Sessions that wait for their turn; some may have nothing to say any more.
+    pub(super) turns: VecDeque<SessionId>,
     /// The log level (rank) that it was last told (legacy).
     pub(super) level: Option<u8>,
     /// Calls of modern clients that wait for their retry (legacy).
@@ -177,9 +187,10 @@ impl Child {
             pending: FxHashMap::default(),
             limits: VecDeque::new(),
             makes_tasks: false,
+            has_safe_tools: false,
+            full: false,
+            turns: VecDeque::new(),
             next_id: 1,
-            tasks: HashMap::new(),
-            tasks_by_age: VecDeque::new(),
             level: None,
             held: HeldCalls::default(),
             elicitations: HashMap::new(),
@@ -211,18 +222,6 @@ impl Child {
             let pending = &self.pending;
             let first = self.limits.front().copied();
             self.limits.retain(|limit| pending.contains_key(&limit.1) || Some(*limit) == first);
-        }
-    }
-
-    /// Notes who made a task.
-    pub(super) fn own_task(&mut self, task: String, owner: TaskOwner) {
-        if self.tasks.insert(task.clone(), owner).is_none() {
-            self.tasks_by_age.push_back(task);
-        }
-        if self.tasks.len() > TASKS
-            && let Some(oldest) = self.tasks_by_age.pop_front()
-        {
-            self.tasks.remove(&oldest);
         }
     }
 
@@ -286,6 +285,16 @@ pub(super) struct Slot {
     pub(super) last: Option<String>,
     /// The last lines that its children wrote to stderr.
     pub(super) stderr: VecDeque<String>,
+    /// Which tools may be called once more when a child dies.
+    pub(super) safe: SafeTools,
+    /// What was listed of its children.
+    pub(super) lists: Lists,
+    /// Who made which task.
+    pub(super) tasks: TaskOwners,
+    /// To whom which `requestState` was given.
+    pub(super) states: States,
+    /// What its modern child allows to be given again.
+    pub(super) cache: Cache,
 }
 
 /// How many lines of stderr are remembered.
@@ -304,6 +313,11 @@ impl Slot {
             starts: 0,
             last: None,
             stderr: VecDeque::new(),
+            safe: SafeTools::default(),
+            lists: Lists::default(),
+            tasks: TaskOwners::default(),
+            states: States::default(),
+            cache: Cache::default(),
         }
     }
 

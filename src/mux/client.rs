@@ -6,19 +6,22 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
+use super::cache::Wanted;
 use super::child::{Kind, Pending};
 use super::cross::handshake;
 use super::dress::{Suit, bad, bad_id, dress, needs_params, too_large};
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::flight::owned_by;
+use super::lists::List;
 use super::outbox::{ChildId, End};
 use super::request::{Request, look_inside};
 use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
-use crate::mcp::envelope::{Envelope, META, Message, good_id, may_have, text};
+use crate::mcp::envelope::{CURSOR, Envelope, META, Message, good_id, may_have, members, text};
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
 use crate::mcp::line::Line;
@@ -36,6 +39,15 @@ pub(super) struct Way<'a> {
     pub(super) able: Abilities,
     /// It may have to be sent again.
     pub(super) keep: bool,
+}
+
+/// How a client's request came to be passed on.
+#[derive(Debug, Default)]
+pub(super) struct Passing {
+    /// It was sent to a server that died: it counts already, and is not sent a third time.
+    again: bool,
+    /// Its answer may be given again.
+    wanted: Option<Wanted>,
 }
 
 impl Way<'_> {
@@ -178,6 +190,10 @@ impl Exchange {
             Some(child) => Readiness::Ready(child),
             None => self.want(session, now),
         };
+        let readiness = match readiness {
+            Readiness::Ready(child) if self.is_full(child) => Readiness::Wait,
+            readiness => readiness,
+        };
         match readiness {
             Readiness::Ready(child) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
@@ -196,6 +212,26 @@ impl Exchange {
         if request.method == "initialize" {
             return self.answer_initialize(session, child, request.id);
         }
+        let mut passing = Passing { again: self.resending, wanted: None };
+        if era == Some(Era::Modern) && Method::of(request.method).is_cacheable() {
+            match self.answer_again(session, child, request, now) {
+                Ok(()) => return,
+                Err(wanted) => passing.wanted = wanted,
+            }
+        }
+        self.passing = Some(passing);
+        self.pass_between(session, child, request, now);
+        self.passing = None;
+    }
+
+    fn pass_between(
+        &mut self,
+        session: SessionId,
+        child: ChildId,
+        request: &Request<'_>,
+        now: Instant,
+    ) {
+        let era = self.children.get(&child).and_then(|child| child.era);
         match (request.era(), era) {
             (Era::Legacy, Some(Era::Modern)) => self.pass_upward(session, child, request, now),
             (Era::Modern, Some(Era::Legacy)) => self.pass_downward(session, child, request, now),
@@ -210,6 +246,11 @@ impl Exchange {
         request: &Request<'_>,
         now: Instant,
     ) {
+        if request.is_modern()
+            && let Some(failure) = self.foreign_state(session, child, request)
+        {
+            return self.refuse(session, Some(request.raw_id()), &failure);
+        }
         match self.special(session, child, request) {
             Special::Pass(kind) => {
                 self.forward(session, child, request, Way::straight(kind, request), now);
@@ -234,6 +275,14 @@ impl Exchange {
         way: Way<'_>,
         now: Instant,
     ) {
+        let passing = self.passing.take();
+        let method = Method::of(request.method);
+        let again = match &passing {
+            Some(Passing { again: false, .. }) => {
+                self.keep_for_again(session, child, request, method)
+            }
+            _ => None,
+        };
         let (Some(holder), Some(to)) = (self.sessions.get(&session), self.children.get_mut(&child))
         else {
             return;
@@ -243,6 +292,7 @@ impl Exchange {
         let digits = digits.format(id);
         let mut splice = Splice::of(request.line);
         let token = dress(&mut splice, request, digits, &holder.context, way.suit);
+        let (counted, wanted) = passing.map_or((false, None), |it| (it.again, it.wanted));
         if splice.length() > LONGEST_LINE {
             return self.refuse(session, Some(request.raw_id()), &too_large(LONGEST_LINE));
         }
@@ -251,11 +301,14 @@ impl Exchange {
             owner: owned_by(session, request.raw_id()),
             kind: way.kind,
             era: request.era(),
-            method: Method::of(request.method),
+            method,
             token,
             log: way.log,
             able: way.able,
             kept: way.keep.then(|| Rc::from(request.line)),
+            again,
+            wanted,
+            first_page: List::of(method).is_some() && asks_first_page(request),
             digest: None,
             born: now,
             deadline: None,
@@ -266,6 +319,9 @@ impl Exchange {
             self.note_listen(session, request.raw_id(), request.line);
         }
         self.track(child, id, pending);
+        if !counted {
+            self.count_call(session);
+        }
     }
 
     /// Answers `initialize` from the child's own handshake.
@@ -279,6 +335,19 @@ impl Exchange {
         self.tend_feed(session, self.now);
         self.close_if_done(session);
     }
+}
+
+/// Whether a request for a list asks for its beginning.
+fn asks_first_page(request: &Request<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Paged<'a> {
+        #[serde(borrow, default)]
+        cursor: Option<&'a RawValue>,
+    }
+    let Some(params) = request.envelope.params.filter(|params| may_have(params, &CURSOR)) else {
+        return true;
+    };
+    members::<Paged<'_>>(params).is_ok_and(|paged| paged.cursor.is_none())
 }
 
 /// What a method needs beside passing it on.

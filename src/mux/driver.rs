@@ -27,7 +27,7 @@ use crate::wire::{FromMux, MuxPlan};
 
 /// One read, bytes: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
-/// A client whose server (or own output) has this much waiting is not read from, bytes.
+/// A client of whose lines (or for whom) this much is waiting is not read from, bytes.
 const HIGH_WATER: usize = 256 * 1024;
 
 /// See the module.
@@ -163,12 +163,23 @@ impl Driver {
             return;
         }
         match self.flush(end, &output) {
-            Turn::Some(_) => {}
+            Turn::Some(_) => self.next_turns(end),
             Turn::Blocked => {
                 output.blocked.set(true);
                 output.wake.notify_one();
+                if let End::Child(child) = end {
+                    self.exchange.borrow_mut().child_full(child);
+                }
             }
             Turn::Over => self.broken(end),
+        }
+    }
+
+    /// What was waiting for its turn at a server goes on.
+    fn next_turns(&self, end: End) {
+        let End::Child(child) = end else { return };
+        if self.exchange.borrow_mut().give_turns(child, Instant::now()) {
+            self.room.notify_waiters();
         }
     }
 
@@ -210,6 +221,9 @@ impl Driver {
                 }
             }
             output.blocked.set(false);
+            if let End::Child(child) = end {
+                self.with(|exchange, now| exchange.child_has_room(child, now));
+            }
             self.room.notify_waiters();
         }
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::child::{Child, Slot};
+use super::client::Passing;
 use super::cross::seal::Seal;
 use super::memory::Knowledge;
 use super::outbox::{Act, ChildId, End, Outbox};
@@ -58,6 +59,10 @@ pub(super) struct Exchange {
     pub(super) draining: Option<Farewell>,
     /// Since when there is no supervisor.
     pub(super) alone: Option<Instant>,
+    /// The line that is handed on was sent to a server before, which died.
+    pub(super) resending: bool,
+    /// How the request that is being passed on came here; none for what is sent again for another reason.
+    pub(super) passing: Option<Passing>,
     /// The time of the event that is being handled.
     pub(super) now: Instant,
 }
@@ -82,6 +87,8 @@ impl Exchange {
             seed,
             draining: None,
             alone: None,
+            resending: false,
+            passing: None,
         }
     }
 
@@ -162,11 +169,17 @@ impl Exchange {
         self.children.get(&child).is_some_and(Child::serves).then_some(child)
     }
 
-    /// The child that a session's bytes wait for, for the driver's back-pressure.
+    /// Whether a child's pipe takes nothing now.
+    pub(super) fn is_full(&self, child: ChildId) -> bool {
+        self.children.get(&child).is_some_and(|child| child.full)
+    }
+
+    /// How much lies before or behind a client, for the driver's back-pressure.
     pub(super) fn backlog(&self, session: SessionId) -> usize {
         let own = self.out.backlog(End::Session(session));
-        let child = self.ready_child(session).map_or(0, |id| self.out.backlog(End::Child(id)));
-        own.max(child)
+        // What waits for a start has a bound of its own, and is refused beyond it.
+        let behind = self.sessions.get(&session).filter(|session| session.in_line);
+        own.max(behind.map_or(0, Session::waiting_bytes))
     }
 
     /// Sends a line to a client; one that does not read is closed.

@@ -112,6 +112,7 @@ impl Exchange {
         if let Some(slot) = self.slots.get_mut(&key) {
             slot.child = None;
             slot.last = Some(why.to_owned());
+            slot.cache.clear();
             if child.shake == Shake::Probing {
                 slot.died_probing = true;
             }
@@ -126,6 +127,9 @@ impl Exchange {
         let message = format!("the server of {}/{} {what}: {why}", self.plan.tenant, key.server);
         let failure = Failure::new(Code::Unavailable, reason, message);
         self.orphan_all(&mut child, &failure);
+        if child.shake == Shake::Done {
+            self.wait_for_next(&key, now);
+        }
         self.lose_feeds(id, &key, &failure);
         self.take_asks_back(id);
         if self.broken(&key).is_some() && !self.is_watched(&key) {
@@ -146,9 +150,19 @@ impl Exchange {
         }
     }
 
-    /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one.
+    /// Whoever waits for an answer of a child that is gone is told; a subscription goes to the next one, and
+    /// so does what may be sent once more.
     fn orphan_all(&mut self, child: &mut Child, failure: &Failure) {
-        for (_, pending) in child.pending.drain() {
+        let mut lost: Vec<_> = child.pending.drain().collect();
+        // In the order in which they were sent.
+        lost.sort_unstable_by_key(|(id, _)| *id);
+        self.send_again(&mut lost);
+        for (_, pending) in lost {
+            if let (Kind::Compare(list, _), Some(slot)) =
+                (&pending.kind, self.slots.get_mut(&child.slot))
+            {
+                slot.lists.doubt(*list);
+            }
             let Owner::Session { session, raw_id } = pending.owner else { continue };
             if pending.kind == Kind::Listen && !pending.cancelled {
                 let kept = self.sessions.get_mut(&session).is_some_and(|session| {

@@ -25,8 +25,6 @@ impl Exchange {
             && let Some(session) = self.sessions.get_mut(session)
         {
             session.in_flight.insert(raw_id.clone(), id);
-            session.calls += 1;
-            self.counters.calls += 1;
         }
         let Some(to) = self.children.get_mut(&child) else { return };
         if let Some(at) = pending.deadline {
@@ -39,6 +37,14 @@ impl Exchange {
         to.pending.insert(id, pending);
     }
 
+    /// A client's request counts, once.
+    pub(super) fn count_call(&mut self, session: SessionId) {
+        self.counters.calls += 1;
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.calls += 1;
+        }
+    }
+
     /// A request in flight waits for its client's retry: the server goes on with it, nobody waits for it,
     /// and no limit runs. Gives the id that its client gave it.
     pub(super) fn hold(&mut self, child: ChildId, id: u64, held: u64) -> Option<Raw> {
@@ -46,6 +52,8 @@ impl Exchange {
         let Owner::Session { session, raw_id } = &pending.owner else { return None };
         let (session, raw_id) = (*session, raw_id.clone());
         pending.owner = Owner::Held(held);
+        // Its client was asked something: it is not asked a second time.
+        pending.again = None;
         pending.deadline = None;
         if let Some(session) = self.sessions.get_mut(&session) {
             session.in_flight.remove(&raw_id);
@@ -109,7 +117,7 @@ impl Exchange {
         }
     }
 
-    fn request_limit(&self, child: ChildId) -> Option<Duration> {
+    pub(super) fn request_limit(&self, child: ChildId) -> Option<Duration> {
         let child = self.children.get(&child)?;
         match self.server_plan(&child.slot.server)?.request_timeout_ms {
             Limit::At(ms) => Some(Duration::from_millis(ms)),
@@ -153,12 +161,7 @@ impl Exchange {
         self.settle(child, id);
         if !cancelled {
             self.send_cancel(child, id, "timed out");
-            let failure = Failure::new(
-                Code::TimedOut,
-                "timed-out",
-                "the server did not answer in time (raise server.request_timeout if it needs longer)",
-            );
-            self.refuse(session, Some(&raw_id), &failure);
+            self.refuse(session, Some(&raw_id), &timed_out());
         }
         self.close_if_done(session);
     }
@@ -169,6 +172,15 @@ impl Exchange {
         let line = crate::mcp::era::notification("notifications/cancelled", Some(&params));
         self.out.push(End::Child(child), &line);
     }
+}
+
+/// What is said of a request whose answer does not come.
+pub(super) fn timed_out() -> Failure {
+    Failure::new(
+        Code::TimedOut,
+        "timed-out",
+        "the server did not answer in time (raise server.request_timeout if it needs longer)",
+    )
 }
 
 /// What a retry says anew.

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use crate::names::ServerName;
+use crate::sys;
 
 /// The longest line that is kept, bytes.
 pub(super) const LINE: usize = 8 * 1024;
@@ -32,13 +33,13 @@ pub(super) struct ServerLog {
 
 impl ServerLog {
     pub(super) fn new(file: File, now: Instant) -> Self {
-        let size = file.metadata().map_or(0, |meta| meta.len());
+        let size = sys::file_size(&file).unwrap_or(0);
         Self { file, size, tokens: BURST, filled: now, suppressed: 0, asked: false }
     }
 
     /// A new file took the place of the full one.
     pub(super) fn rotate(&mut self, file: File) {
-        self.size = file.metadata().map_or(0, |meta| meta.len());
+        self.size = sys::file_size(&file).unwrap_or(0);
         self.file = file;
         self.asked = false;
     }

@@ -13,14 +13,17 @@
 //! ```
 
 mod abilities;
+mod again;
 mod ailing;
 mod alone;
 mod asks;
+mod cache;
 mod cell;
 mod child;
 mod children;
 mod client;
 mod configure;
+mod confine;
 mod cross;
 mod dress;
 mod driver;
@@ -29,6 +32,7 @@ mod finish;
 mod flight;
 mod health;
 mod listens;
+mod lists;
 mod log;
 mod memory;
 mod notices;
@@ -38,14 +42,18 @@ mod pipe;
 mod placard;
 mod replies;
 mod request;
+mod results;
 mod server;
 mod session;
 mod sessions;
 mod start;
+mod states;
 mod status;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turns;
 mod waiting;
 
 use std::os::fd::OwnedFd;
@@ -80,6 +88,8 @@ fn run() -> Result<(), PostError> {
         return Err(PostError::Descriptors(0));
     }
     let entropy = entropy()?;
+    // Without Landlock the filter is the only wall, and it is there in any case.
+    let _ = confine::from_files()?;
     parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -104,6 +114,7 @@ async fn serve(
     memory: OwnedFd,
 ) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
+    confine::to_its_descriptors()?;
     let listener = sys::watch(listener)?;
     let driver = driver::Driver::new(plan, entropy, log.into(), memory.into());
     spawn_local(driver.clone().keep_time());

@@ -30,6 +30,7 @@ impl Exchange {
         let Ok((params, meta)) = look_inside(envelope.params) else {
             return self.drop_from(child, "a notification whose parameters are no object");
         };
+        self.forget_results(child, method, &params);
         // To a legacy server that is a member like any other.
         let modern = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Modern));
         if let Some(subscription) = meta.subscription_id.filter(|_| modern) {
@@ -85,7 +86,9 @@ impl Exchange {
     fn child_progress(&mut self, child: ChildId, line: &[u8], params: &Params<'_>, now: Instant) {
         let Some(token) = params.progress_token else { return };
         let found = our_id(token).and_then(|id| {
-            let pending = self.children.get(&child)?.pending.get(&id)?;
+            let pending = self.children.get_mut(&child)?.pending.get_mut(&id)?;
+            // Its client has seen it begin: it does not begin a second time.
+            pending.again = None;
             match (&pending.owner, &pending.token) {
                 (Owner::Session { session, .. }, Some(token)) => {
                     Some((id, *session, token.to_vec()))
@@ -200,7 +203,7 @@ impl Exchange {
     fn may_be_told(&self, child: ChildId, session: SessionId) -> bool {
         let Some(it) = self.sessions.get(&session) else { return false };
         let legacy = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Legacy));
-        !(legacy && it.era == Some(Era::Modern)) || !it.in_flight.is_empty()
+        !(legacy && it.era == Some(Era::Modern) && it.in_flight.is_empty())
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.

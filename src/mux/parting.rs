@@ -23,7 +23,7 @@ struct Closers {
 
 static CLOSERS: OnceLock<Closers> = OnceLock::new();
 
-/// Starts the threads, once.
+/// Starts the threads, once, and waits until they run: what a thread calls at its start is forbidden soon.
 pub(super) fn start() -> io::Result<()> {
     let closers = Closers { clean: closer("clean")?, unread: closer("unread")? };
     // Who comes second finds the first.
@@ -34,7 +34,13 @@ pub(super) fn start() -> io::Result<()> {
 fn closer(name: &str) -> io::Result<Sender<OwnedFd>> {
     let (sender, sockets) = channel::<OwnedFd>();
     let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK);
-    thread.spawn(move || sockets.into_iter().for_each(drop))?;
+    let (ready, runs) = channel();
+    thread.spawn(move || {
+        // A message is its first allocation too, and the heap that it gets for that.
+        let _ = ready.send(());
+        sockets.into_iter().for_each(drop);
+    })?;
+    runs.recv().map_err(io::Error::other)?;
     Ok(sender)
 }
 

@@ -21,8 +21,9 @@ impl Exchange {
         match method {
             "notifications/initialized" => {}
             "notifications/cancelled" => self.client_cancels(session, line, envelope),
-            "notifications/progress" => self.client_progress(session, line, envelope),
             "notifications/roots/list_changed" if !self.roots_are_its_own(session) => {}
+            _ if self.queue_behind(session, line) => {}
+            "notifications/progress" => self.client_progress(session, line, envelope),
             _ => {
                 if let Some(child) = self.ready_child(session)
                     && self.speaks_its_era(session, child)
@@ -57,8 +58,8 @@ impl Exchange {
         }
         self.end_stream(session, raw);
         self.forget_listen(session, raw);
-        if self.sessions.get(&session).is_some_and(|s| !s.waiting.is_empty()) {
-            return self.cancel_waiting(session, request);
+        if self.cancel_waiting(session, request) {
+            return self.close_if_done(session);
         }
         let Some(child) = self.ready_child(session) else { return };
         // Only a request of its own; after this its id is free again.
@@ -67,6 +68,7 @@ impl Exchange {
         };
         if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
             pending.cancelled = true;
+            pending.again = None;
         }
         let mut splice = Splice::of(line);
         splice.replace(request, id.to_string().into_bytes());
@@ -75,20 +77,19 @@ impl Exchange {
     }
 
     /// A request that still waits for the server is simply forgotten, as if it had been cancelled there.
-    fn cancel_waiting(&mut self, session: SessionId, request: &RawValue) {
-        let Some(session) = self.sessions.get_mut(&session) else { return };
+    /// Says whether there was one.
+    fn cancel_waiting(&mut self, session: SessionId, request: &RawValue) -> bool {
+        let Some(session) = self.sessions.get_mut(&session) else { return false };
         let is_it = |line: &[u8]| {
-            let envelope = Envelope::read(line).ok();
-            let id = envelope.as_ref().and_then(|envelope| envelope.id);
-            id.is_some_and(|id| id.get() == request.get())
-                && !envelope.is_some_and(|e| {
-                    e.method.is_some_and(|method| method.get() == "\"initialize\"")
-                })
+            let Ok(envelope) = Envelope::read(line) else { return false };
+            envelope.id.is_some_and(|id| id.get() == request.get())
+                && envelope.method.is_some_and(|method| method.get() != "\"initialize\"")
         };
-        let kept: Vec<_> = session.take_waiting().into_iter().filter(|line| !is_it(line)).collect();
-        for line in kept {
-            session.wait(&line);
-        }
+        let before = session.waiting.len();
+        let mut lines = session.take_waiting();
+        lines.retain(|line| !is_it(&line.bytes));
+        session.wait_on(lines);
+        session.waiting.len() < before
     }
 
     /// Progress on what the server asked this client: the token is the server's own.
@@ -113,6 +114,9 @@ impl Exchange {
         envelope: &Envelope<'_>,
         id: &RawValue,
     ) {
+        if self.queue_behind(session, line) {
+            return;
+        }
         let ask = our_id(id).and_then(|id| self.sessions.get_mut(&session)?.asks.remove(&id));
         let Some(ask) = ask else {
             let server = self.sessions.get(&session).map(|s| s.slot.server.clone());

@@ -8,12 +8,13 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::child::{Kind, Owner, Pending, TaskOwner};
+use super::child::{Kind, Owner, Pending};
 use super::cross::downward;
 use super::dress::too_large;
 use super::exchange::{Exchange, LONGEST_LINE};
 use super::outbox::ChildId;
 use super::request::look_inside;
+use super::tasks::TaskOwner;
 use crate::mcp::envelope::{Envelope, Message, Params, TASK_ID, may_have, members, our_id, text};
 use crate::mcp::era::Era;
 use crate::mcp::error::Failure;
@@ -85,9 +86,10 @@ impl Exchange {
         id: &RawValue,
         now: Instant,
     ) {
-        let Some(pending) = our_id(id).and_then(|id| self.settle(child, id)) else {
+        let Some(mut pending) = our_id(id).and_then(|id| self.settle(child, id)) else {
             return self.drop_from(child, "an answer that nobody waits for");
         };
+        let wanted = pending.wanted.take();
         let (session, raw_id) = match &pending.owner {
             Owner::Session { session, raw_id } => (session, raw_id),
             Owner::Own => return self.own_response(child, &pending.kind, envelope, now),
@@ -103,6 +105,9 @@ impl Exchange {
             return self.drop_from(child, "an answer to a request that its client gave up");
         }
         self.learn_from_answer(child, session, &pending, envelope);
+        if let (Some(wanted), Some(result)) = (wanted, envelope.result) {
+            self.keep_result(child, session, wanted, result);
+        }
         let mut splice = Splice::of(line);
         splice.replace(id, &**raw_id);
         match self.adapt(child, session, &pending, envelope, &mut splice) {
@@ -113,7 +118,7 @@ impl Exchange {
         self.close_if_done(session);
     }
 
-    /// What an answer changes here: a subscription holds, a task has an owner.
+    /// What an answer changes here: a subscription holds, a task has an owner, a list is known.
     fn learn_from_answer(
         &mut self,
         child: ChildId,
@@ -122,6 +127,8 @@ impl Exchange {
         envelope: &Envelope<'_>,
     ) {
         let Some(result) = envelope.result else { return };
+        self.learn_list(child, pending, result);
+        self.learn_state(child, session, pending, result);
         match &pending.kind {
             Kind::Subscribe(uri) => {
                 if let Some(session) = self.sessions.get_mut(&session) {
@@ -130,9 +137,9 @@ impl Exchange {
             }
             Kind::Call if self.children.get(&child).is_some_and(|child| child.makes_tasks) => {
                 let uid = self.sessions.get(&session).map_or(0, |session| session.holder.uid);
-                if let (Some(task), Some(child)) = (new_task(result), self.children.get_mut(&child))
-                {
-                    child.own_task(task, TaskOwner { session, uid });
+                let slot = self.children.get(&child).and_then(|c| self.slots.get_mut(&c.slot));
+                if let (Some(task), Some(slot)) = (new_task(result), slot) {
+                    slot.tasks.own(task, TaskOwner { session, uid });
                 }
             }
             _ => {}

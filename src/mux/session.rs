@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
+use super::again::Shelf;
 use super::cross::feed::Feed;
 use super::cross::rounds::Rounds;
 use super::listens::Listen;
@@ -94,6 +95,14 @@ pub(super) enum Asker {
     },
 }
 
+/// A line that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) bytes: Box<[u8]>,
+    /// A server had it already, and died.
+    pub(super) again: bool,
+}
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -114,9 +123,19 @@ pub(super) struct Session {
     pub(super) able: Abilities,
     /// Raw id to the id that the child got.
     pub(super) in_flight: FxHashMap<Raw, u64>,
-    /// Lines that wait until the server is ready.
-    pub(super) waiting: VecDeque<Box<[u8]>>,
+    /// Lines that wait until the server is ready, or has room.
+    pub(super) waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// Since when the first of them waits, or the last of them was handed on.
+    pub(super) waits_since: Instant,
+    /// There is an alarm for how long they may.
+    pub(super) timed: bool,
+    /// It has its place among those that wait for their turn.
+    pub(super) in_line: bool,
+    /// What its last turns have left of their share, bytes.
+    pub(super) deficit: usize,
+    /// Lines in flight that are kept for another try.
+    pub(super) shelf: Shelf,
     /// The lines that waited are on their way: more is owed than can be seen.
     pub(super) replaying: bool,
     /// Requests of the server's that this client is to answer, by the id that it got.
@@ -165,6 +184,11 @@ impl Session {
             in_flight: FxHashMap::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waits_since: now,
+            timed: false,
+            in_line: false,
+            deficit: 0,
+            shelf: Shelf::default(),
             replaying: false,
             asks: HashMap::new(),
             next_ask: 0,
@@ -208,18 +232,38 @@ impl Session {
     }
 
     /// Keeps a line until the server is ready; false if there are too many.
-    pub(super) fn wait(&mut self, line: &[u8]) -> bool {
+    pub(super) fn wait(&mut self, line: &[u8], again: bool) -> bool {
         let fits = self.waiting.len() < WAITING_LINES
             && (self.waiting.is_empty() || self.waiting_bytes + line.len() <= WAITING_BYTES);
         if fits {
-            self.waiting_bytes += line.len();
-            self.waiting.push_back(line.into());
+            self.queue(line, again);
         }
         fits
     }
 
+    /// Keeps a line until it is this session's turn; the driver stops reading before there are too many.
+    pub(super) fn queue(&mut self, line: &[u8], again: bool) {
+        self.waiting_bytes += line.len();
+        self.waiting.push_back(Waiting { bytes: line.into(), again });
+    }
+
+    /// Keeps lines on, behind what waits already.
+    pub(super) fn wait_on(&mut self, lines: VecDeque<Waiting>) {
+        self.waiting_bytes += lines.iter().map(|line| line.bytes.len()).sum::<usize>();
+        if self.waiting.is_empty() {
+            self.waiting = lines;
+        } else {
+            self.waiting.extend(lines);
+        }
+    }
+
+    /// How many bytes wait.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
     /// Takes every line that waited.
-    pub(super) fn take_waiting(&mut self) -> VecDeque<Box<[u8]>> {
+    pub(super) fn take_waiting(&mut self) -> VecDeque<Waiting> {
         self.waiting_bytes = 0;
         std::mem::take(&mut self.waiting)
     }

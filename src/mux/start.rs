@@ -111,7 +111,9 @@ impl Exchange {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.child = Some(id);
         slot.starts += 1;
-        self.children.insert(id, Child::new(id, key.clone(), now));
+        let mut child = Child::new(id, key.clone(), now);
+        child.has_safe_tools = !slot.safe.is_empty();
+        self.children.insert(id, child);
         self.ask_again(id, now);
     }
 
@@ -237,6 +239,7 @@ impl Exchange {
                 self.ready(id, Era::Legacy, result, now);
             }
             (Kind::Health, ..) => self.is_healthy(id, now),
+            (Kind::Compare(list, was), ..) => self.compared(id, *list, *was, envelope),
             (Kind::Watch(uri), _, result) => self.stream_watched(id, uri, result.is_some()),
             (Kind::Initialize, Shake::Initializing, None) => {
                 self.initialize_failed(id, envelope, now);
@@ -267,7 +270,6 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&id) else { return };
         child.shake = Shake::Done;
         child.era = Some(era);
-        let told = child.handshake.take().filter(|told| told.get() != result.get());
         child.makes_tasks = memchr::memmem::find(result.get().as_bytes(), b"task").is_some();
         child.handshake = Some(result.to_owned());
         child.version = handshake::server_version(result);
@@ -282,10 +284,7 @@ impl Exchange {
         if memory::learn(&mut self.known, program.clone(), era, result) {
             self.out.act(Act::Remember { program });
         }
-        // Greeted as it once was, or by one that is gone: what they listed may not be there.
-        let mut again = told.is_some();
         if let Some(slot) = self.slots.get_mut(&key) {
-            again |= slot.starts > 1;
             slot.lifecycle.on(Event::Ready, now);
         }
         match era {
@@ -298,9 +297,7 @@ impl Exchange {
                 self.renew_feeds(id);
             }
         }
-        if again {
-            self.announce(id, result);
-        }
+        self.compare_lists(id, now);
         self.tell_of_cure(&key, result);
         self.watch_health(id, now);
         self.replay_waiting(&key, now);
@@ -321,14 +318,6 @@ impl Exchange {
         }
         if let Some(level) = level {
             self.tell_level(id, level, now);
-        }
-    }
-
-    /// What a session listed before a restart may not be what the server has now.
-    fn announce(&mut self, id: ChildId, greeting: &serde_json::value::RawValue) {
-        for list in handshake::lists_that_change(greeting) {
-            let line = era::notification(&format!("notifications/{list}/list_changed"), None);
-            self.tell_everyone(id, &line);
         }
     }
 

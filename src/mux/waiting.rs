@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::exchange::Exchange;
+use super::flight::timed_out;
 use super::request::{Request, reread};
-use super::session::SlotKey;
+use super::session::{SlotKey, Waiting};
 use super::start::Readiness;
 use super::timers::Timer;
 use crate::lifecycle::{Cause, Phase};
-use crate::mcp::envelope::Envelope;
 use crate::mcp::era::{self, Era};
 use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
@@ -21,17 +21,66 @@ impl Exchange {
         if self.answer_from_memory(id, request) {
             return;
         }
+        let (again, turn) = (self.resending, self.queues_for(id));
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let first = session.waiting.is_empty();
-        if !session.wait(request.line) {
+        if session.waiting.is_empty() && !session.replaying {
+            session.waits_since = now;
+        }
+        // What is looked at again was let in before.
+        if turn.is_some() || session.replaying {
+            session.queue(request.line, again);
+        } else if !session.wait(request.line, again) {
             let why = "the server is starting and too much waits for it already";
             let failure = Failure::new(Code::TooMany, "starting", why);
             return self.refuse(id, Some(request.raw_id()), &failure);
         }
-        if first && !session.replaying {
-            let limit = self.start_limit(id);
-            self.timers.set(now + limit, Timer::Patience(id));
+        if let Some(child) = turn {
+            self.stand_in_line(id, child);
         }
+        self.set_patience(id);
+    }
+
+    /// Sets the alarm for how long a session's lines may wait, where there is none.
+    pub(super) fn set_patience(&mut self, id: SessionId) {
+        let limit = self.patience(id);
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(limit) = limit
+            && !std::mem::replace(&mut session.timed, true)
+        {
+            self.timers.set(session.waits_since + limit, Timer::Patience(id));
+        }
+    }
+
+    /// How long a session's lines may wait: for a start as long as one may take, for their turn as long as
+    /// an answer may.
+    fn patience(&self, id: SessionId) -> Option<Duration> {
+        match self.queues_for(id) {
+            Some(child) => self.request_limit(child),
+            None => Some(self.start_limit(id)),
+        }
+    }
+
+    /// The server of these sessions is gone: what waited for their turn waits for the next one now.
+    pub(super) fn wait_for_next(&mut self, key: &SlotKey, now: Instant) {
+        let sessions = self.slots.get(key).map(|slot| slot.sessions.clone()).unwrap_or_default();
+        for id in sessions {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            session.in_line = false;
+            if session.waiting.is_empty() {
+                continue;
+            }
+            session.waits_since = now;
+            session.timed = false;
+            self.timers.clear_all(|timer| *timer == Timer::Patience(id));
+            self.set_patience(id);
+        }
+    }
+
+    /// Hands a line on that has waited.
+    pub(super) fn hand_on(&mut self, session: SessionId, line: &Waiting) {
+        self.resending = line.again;
+        self.client_message(session, &line.bytes, self.now);
+        self.resending = false;
     }
 
     fn start_limit(&self, id: SessionId) -> Duration {
@@ -78,23 +127,21 @@ impl Exchange {
 
     /// Everything that waits for a slot's server is looked at again: it goes on, waits on, or is answered.
     pub(super) fn replay_waiting(&mut self, key: &SlotKey, now: Instant) {
-        self.each_waiting(key, |exchange, session, line| {
-            exchange.client_message(session, line, now);
-        });
+        self.now = now;
+        self.each_waiting(key, Self::hand_on);
     }
 
     /// Tells everyone who waits for a slot's server that it does not come.
     pub(super) fn fail_waiting(&mut self, key: &SlotKey, failure: &Failure) {
         self.each_waiting(key, |exchange, session, line| {
-            let id = Envelope::read(line).ok().and_then(|envelope| envelope.id);
-            if let Some(id) = id {
-                exchange.refuse(session, Some(id.get().as_bytes()), failure);
-            }
+            reread(&line.bytes, |request| {
+                exchange.refuse(session, Some(request.raw_id()), failure);
+            });
         });
     }
 
     /// Takes every line that waits for a slot's server, in each session's order.
-    fn each_waiting(&mut self, key: &SlotKey, each: impl Fn(&mut Self, SessionId, &[u8])) {
+    fn each_waiting(&mut self, key: &SlotKey, each: impl Fn(&mut Self, SessionId, &Waiting)) {
         let slot = self.slots.get(key);
         let sessions: Vec<_> =
             slot.map(|slot| slot.sessions.iter().copied().collect()).unwrap_or_default();
@@ -103,7 +150,7 @@ impl Exchange {
         }
     }
 
-    fn each_waiting_of(&mut self, id: SessionId, each: impl Fn(&mut Self, SessionId, &[u8])) {
+    fn each_waiting_of(&mut self, id: SessionId, each: impl Fn(&mut Self, SessionId, &Waiting)) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let lines = session.take_waiting();
         if lines.is_empty() {
@@ -116,6 +163,7 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.replaying = false;
         if session.waiting.is_empty() {
+            session.timed = false;
             self.timers.clear_all(|timer| *timer == Timer::Patience(id));
         }
         self.close_if_done(id);
@@ -135,19 +183,35 @@ impl Exchange {
     /// Answers whatever of a session waits for its server, which does not come.
     fn answer_waiting(&mut self, id: SessionId, ailment: &Ailment) {
         self.each_waiting_of(id, |exchange, session, line| {
-            reread(line, |request| exchange.answer_ailing(session, request, ailment));
+            reread(&line.bytes, |request| exchange.answer_ailing(session, request, ailment));
         });
     }
 
     /// A session has waited as long as a start may take.
     pub(super) fn patience_over(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let limit = self.patience(id);
+        let turn = self.queues_for(id).is_some();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.timed = false;
+        if session.waiting.is_empty() {
+            return;
+        }
+        if limit.is_none_or(|limit| session.waits_since + limit > now) {
+            return self.set_patience(id);
+        }
         let key = session.slot.clone();
+        if turn {
+            return self.each_waiting_of(id, |exchange, session, line| {
+                reread(&line.bytes, |request| {
+                    exchange.refuse(session, Some(request.raw_id()), &timed_out());
+                });
+            });
+        }
         let stopping = self.slots.get(&key).is_some_and(|s| s.lifecycle.phase() == Phase::Stopping);
         if stopping {
             // A server that finishes before its restart: the start has not begun.
-            let limit = self.start_limit(id);
-            return self.timers.set(now + limit, Timer::Patience(id));
+            session.waits_since = now;
+            return self.set_patience(id);
         }
         let ailment = self.late(&key);
         self.answer_waiting(id, &ailment);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Era, Home, Packages, Session, Setup, SideBySide, Way, assert_same, puppet_tenant,
+    Era, Home, Packages, Session, Setup, SideBySide, Way, assert_same, puppet_tenant, tenant_with,
 };
 
 const URI: &str = "puppet://one";
@@ -323,13 +323,44 @@ fn a_legacy_session_and_a_modern_one_share_a_server() {
     supervisor.stop();
 }
 
+#[test]
+fn a_server_of_the_python_sdk_tells_a_legacy_client_what_changes() {
+    let Some(packages) = Packages::find() else { return };
+    let home = Home::new();
+    let command = asking(&packages);
+    home.tenant("acme", &tenant_with(command[0].as_ref(), &[&command[1]], ""));
+    let supervisor = home.start();
+    let (mut a, mut b) = (open(&home), open(&home));
+    a.result("resources/subscribe", json!({"uri": "asking://news"}));
+    b.result("resources/subscribe", json!({"uri": "asking://other"}));
+    // Answered after all that was said before it, the acknowledgement of the list's changes too.
+    assert_eq!(said(&b.call("change", json!({}))), "changed");
+    let updated = a.recv_method("notifications/resources/updated");
+    assert_eq!(updated["params"], json!({"uri": "asking://news"}));
+    for session in [&mut a, &mut b] {
+        let changed = session.recv_method("notifications/tools/list_changed");
+        assert!(changed["params"].get("_meta").is_none(), "{changed}");
+        session.call("plain", json!({"text": "t"}));
+        assert!(session.aside.is_empty(), "{:?}", session.aside);
+    }
+    a.result("resources/unsubscribe", json!({"uri": "asking://news"}));
+    assert_eq!(said(&b.call("change", json!({}))), "changed");
+    a.recv_method("notifications/tools/list_changed");
+    a.call("plain", json!({"text": "t"}));
+    assert!(a.aside.is_empty(), "{:?}", a.aside);
+    supervisor.stop();
+}
+
+fn asking(packages: &Packages) -> Vec<String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/asking.py");
+    vec![packages.python().to_str().expect("UTF-8").to_owned(), script.to_owned()]
+}
+
 /// The same server with the same answers, once for a modern client directly, once for a legacy one.
 #[test]
 fn a_server_of_the_python_sdk_asks_a_legacy_client_what_it_asks_a_modern_one() {
     let Some(packages) = Packages::find() else { return };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/asking.py");
-    let python = packages.python().to_str().expect("UTF-8").to_owned();
-    let setup = Setup { command: vec![python, script.to_owned()], ..Setup::default() };
+    let setup = Setup { command: asking(&packages), ..Setup::default() };
     let stage = SideBySide::new(&packages, setup);
     let answers = json!({"sampling": "a sampled answer", "elicitation": {"name": "Ada"}});
     let steps = json!([

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A server of the official Python SDK whose tool wants input first: a name, a model's word and the roots."""
+"""A server of the official Python SDK whose tool wants input first (a name, a model's word and the roots), and whose
+resource changes."""
 
 import json
 import warnings
@@ -33,6 +34,20 @@ async def introduce(greeting: str, ctx: Context) -> types.CallToolResult | types
 async def plain(text: str) -> str:
     """Says the text again."""
     return text
+
+
+@server.resource("asking://news")
+def news() -> str:
+    """Something that changes."""
+    return "news"
+
+
+@server.tool()
+async def change(ctx: Context) -> str:
+    """Says that the news and the list of tools changed."""
+    await ctx.notify_resource_updated("asking://news")
+    await ctx.notify_tools_changed()
+    return "changed"
 
 
 server.run()

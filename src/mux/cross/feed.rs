@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   none --tend--> asked --acknowledged--> heard --tend, others wanted--> heard + asked --acknowledged--> heard
-//!     ^              | refused, late, ended   | ended
+//!     ^              | late, refused, ended   | ended
 //!     +-- a pause ---+------------------------+
 //! ```
 
@@ -37,7 +37,8 @@ pub(in crate::mux) struct Feed {
     open: Vec<Open>,
     /// Requests of the client's that wait for an acknowledgement.
     pub(super) wishes: Vec<Wish>,
-    refusal: Option<Refusal>,
+    /// The server has no such method, and is not asked again.
+    refused: bool,
     pause: Duration,
     /// Nothing is asked for before, unless a client waits for it.
     rest: Option<Instant>,
@@ -51,15 +52,6 @@ struct Open {
     uris: BTreeSet<String>,
     acknowledged: bool,
     since: Instant,
-}
-
-/// A server that wants no listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Refusal {
-    /// It has no such method (measured: servers of the Python SDK).
-    Method,
-    /// It did not want one without news.
-    This,
 }
 
 /// What is to be done about a feed.
@@ -82,7 +74,7 @@ pub(super) enum Step {
 pub(super) enum Cause {
     /// It was ended, or not acknowledged in time.
     Ended,
-    /// It was refused.
+    /// It was refused, perhaps for now: servers of the Python SDK refuse more than 1024 at once.
     Refused,
     /// There is no such method.
     NoMethod,
@@ -149,9 +141,8 @@ impl Feed {
             Some(heard) if heard.uris == wanted => Step::None,
             Some(_) if nothing => Step::Close(self.ids().collect()),
             None if nothing => Step::None,
-            _ if self.refusal == Some(Refusal::Method) => Step::Refuse,
+            _ if self.refused => Step::Refuse,
             _ if !self.wishes.is_empty() => Step::Listen(wanted),
-            _ if self.refusal.is_some() => Step::None,
             _ => match self.rest {
                 Some(rest) if rest > now => Step::Rest(rest),
                 _ => Step::Listen(wanted),
@@ -176,27 +167,25 @@ impl Feed {
         self.open.iter().find(late).map(|open| open.id)
     }
 
-    /// The server has acknowledged a listen for these resources: gives the listens whose place it takes,
-    /// and the wishes that it settles, each with whether it holds. `None` where that is no news.
+    /// The server has acknowledged a listen for these resources; `None` where that is no news.
     pub(super) fn acknowledged(
         &mut self,
         id: u64,
         honoured: &BTreeSet<String>,
         now: Instant,
-    ) -> Option<(Vec<u64>, Vec<(Wish, bool)>)> {
+    ) -> Option<Settled> {
         let new = self.open.iter_mut().find(|open| open.id == id && !open.acknowledged)?;
         new.acknowledged = true;
         new.since = now;
         let settled = self.wishes.extract_if(.., |wish| new.uris.contains(&wish.uri));
-        let settled: Vec<_> = settled.map(|wish| (honoured.contains(&wish.uri), wish)).collect();
+        let (met, unmet): (Vec<_>, Vec<_>) = settled.partition(|wish| honoured.contains(&wish.uri));
         // A resource that it does not honour need not be asked for again, nor taken back.
-        for (_, wish) in settled.iter().filter(|(holds, _)| !holds) {
+        for wish in &unmet {
             new.uris.remove(&wish.uri);
         }
         let old = self.ids().filter(|other| *other != id).collect();
         self.open.retain(|open| open.id == id);
-        self.refusal = None;
-        Some((old, settled.into_iter().map(|(holds, wish)| (wish, holds)).collect()))
+        Some(Settled { old, met, unmet })
     }
 
     /// A listen is over: gives the wishes that were made with it, and when there may be another one.
@@ -211,12 +200,7 @@ impl Feed {
             pause => (2 * pause).min(LAST_PAUSE),
         };
         self.rest = Some(now + self.pause);
-        match cause {
-            Cause::NoMethod => self.refusal = Some(Refusal::Method),
-            // What it does not want may be what was new in it.
-            Cause::Refused if unmet.is_empty() => self.refusal = Some(Refusal::This),
-            Cause::Refused | Cause::Ended => {}
-        }
+        self.refused |= cause == Cause::NoMethod;
         Some(Ended { unmet, rest: now + self.pause })
     }
 
@@ -224,6 +208,16 @@ impl Feed {
     pub(super) fn lose(&mut self) -> Vec<Wish> {
         std::mem::take(self).wishes
     }
+}
+
+/// What an acknowledgement settles.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The listens whose place it takes.
+    pub(super) old: Vec<u64>,
+    /// The wishes that it grants, and those that it does not.
+    pub(super) met: Vec<Wish>,
+    pub(super) unmet: Vec<Wish>,
 }
 
 /// A listen that is over.

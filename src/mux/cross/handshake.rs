@@ -116,7 +116,7 @@ pub(in crate::mux) fn initialize_result(session: &Session, child: &Child) -> Opt
     let line = handshake.get().as_bytes();
     let mut splice = Splice::of(line);
     if let Some(version) = found.version
-        && !session.has_own_child()
+        && (!session.has_own_child() || session.introduction.is_some())
     {
         let theirs = envelope::text(version)?;
         let ours = era::negotiate(&asked, &theirs);

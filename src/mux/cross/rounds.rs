@@ -38,7 +38,11 @@ const SHORT: usize = 4096;
 
 /// The requests of one session that wait for its client's answers, by the client's id.
 #[derive(Debug, Default)]
-pub(in crate::mux) struct Rounds(FxHashMap<Raw, Round>);
+pub(in crate::mux) struct Rounds {
+    open: FxHashMap<Raw, Round>,
+    /// An alarm is set: one for all of them, since most are over long before.
+    armed: bool,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -65,22 +69,22 @@ struct Input {
 impl Rounds {
     /// Whether none is open.
     pub(in crate::mux) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.open.is_empty()
     }
 
     /// Whether the client's request with this id is one of them.
     pub(in crate::mux) fn has(&self, raw_id: &[u8]) -> bool {
-        self.0.contains_key(raw_id)
+        self.open.contains_key(raw_id)
     }
 
     /// The client's ids of those that are open.
     pub(in crate::mux) fn open(&self) -> impl Iterator<Item = &Raw> {
-        self.0.keys()
+        self.open.keys()
     }
 
     /// How many bytes they keep.
     fn bytes(&self) -> usize {
-        self.0.values().map(Round::bytes).sum()
+        self.open.values().map(Round::bytes).sum()
     }
 }
 
@@ -162,21 +166,14 @@ impl Exchange {
         }
         let session = self.sessions.get_mut(&id).ok_or_else(|| refused("the client is gone"))?;
         can_answer(session, &required.questions)?;
-        if session.rounds.0.len() >= OPEN || session.rounds.bytes() + round.bytes() > KEPT {
+        if session.rounds.open.len() >= OPEN || session.rounds.bytes() + round.bytes() > KEPT {
             return Err(too_many());
         }
-        for question in &required.questions {
-            let asker = Asker::Round { request: raw_id.clone(), key: question.key.as_str().into() };
-            let Some(ask) = session.ask(Ask { child, asker }) else {
-                round.inputs.iter().for_each(|input| drop(session.asks.remove(&input.ask)));
-                return Err(too_many());
-            };
-            round.inputs.push(Input { key: question.key.as_str().into(), ask, answer: None });
+        let lines = put(session, child, raw_id, &mut round, &required.questions)?;
+        session.rounds.open.insert(raw_id.clone(), round);
+        if !std::mem::replace(&mut session.rounds.armed, true) {
+            self.timers.set(until, Timer::Rounds(id));
         }
-        let lines = required.questions.iter().zip(&round.inputs);
-        let lines: Vec<_> = lines.map(|(question, input)| question.line(input.ask)).collect();
-        session.rounds.0.insert(raw_id.clone(), round);
-        self.timers.set(until, Timer::Rounds(id));
         for line in lines {
             self.send(id, |out| out.extend_from_slice(&line));
         }
@@ -193,7 +190,7 @@ impl Exchange {
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let room = KEPT.saturating_sub(session.rounds.bytes());
-        let Some(round) = session.rounds.0.get_mut(request) else { return };
+        let Some(round) = session.rounds.open.get_mut(request) else { return };
         let (Some(input), Some(result), None) =
             (round.inputs.iter_mut().find(|it| *it.key == *key), answer.result, answer.error)
         else {
@@ -207,7 +204,7 @@ impl Exchange {
         if round.inputs.iter().any(|input| input.answer.is_none()) {
             return;
         }
-        if let Some((raw_id, round)) = session.rounds.0.remove_entry(request) {
+        if let Some((raw_id, round)) = session.rounds.open.remove_entry(request) {
             self.resend(id, &raw_id, &round);
             self.close_if_done(id);
         }
@@ -245,7 +242,7 @@ impl Exchange {
     /// Ends a request between two rounds: what the client is still asked is taken back.
     fn end_round(&mut self, id: SessionId, raw_id: &[u8], failure: Option<&Failure>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(round) = session.rounds.0.remove(raw_id) else { return };
+        let Some(round) = session.rounds.open.remove(raw_id) else { return };
         let asks = round.inputs.iter().map(|input| input.ask);
         let open: Vec<u64> = asks.filter(|ask| session.asks.remove(ask).is_some()).collect();
         for ask in open {
@@ -272,20 +269,44 @@ impl Exchange {
             "the client did not give the input that the server wants in time",
         );
         self.end_those(id, &late, |round| round.until <= now);
-        let rounds = self.sessions.get(&id).map(|session| session.rounds.0.values());
-        if let Some(next) = rounds.into_iter().flatten().map(|round| round.until).min() {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let next = session.rounds.open.values().map(|round| round.until).min();
+        session.rounds.armed = next.is_some();
+        if let Some(next) = next {
             self.timers.set(next, Timer::Rounds(id));
         }
     }
 
     fn end_those(&mut self, id: SessionId, failure: &Failure, which: impl Fn(&Round) -> bool) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let rounds = session.rounds.0.iter().filter(|(_, round)| which(round));
+        let rounds = session.rounds.open.iter().filter(|(_, round)| which(round));
         let over: Vec<Raw> = rounds.map(|(raw_id, _)| raw_id.clone()).collect();
         for raw_id in over {
             self.end_round(id, &raw_id, Some(failure));
         }
     }
+}
+
+/// Notes each question with an id of ours; gives the requests that the client gets.
+fn put(
+    session: &mut Session,
+    child: ChildId,
+    raw_id: &Raw,
+    round: &mut Round,
+    questions: &[Question<'_>],
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut lines = Vec::new();
+    for question in questions {
+        let key = question.key.as_str();
+        let asker = Asker::Round { request: raw_id.clone(), key: key.into() };
+        let Some(ask) = session.ask(Ask { child, asker }) else {
+            round.inputs.iter().for_each(|input| drop(session.asks.remove(&input.ask)));
+            return Err(too_many());
+        };
+        round.inputs.push(Input { key: key.into(), ask, answer: None });
+        lines.push(question.line(ask));
+    }
+    Ok(lines)
 }
 
 /// Whether a client can be asked all of that; what it lacks, in the specification's words.

@@ -5,6 +5,7 @@
 //! on the connection is kept here and said with each request: who asks, what it can be asked for, and its
 //! log level. What changes is heard through `feed`, input is asked for in `rounds`.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use serde_json::value::RawValue;
@@ -96,16 +97,11 @@ impl Exchange {
         splice: &mut Splice<'_>,
     ) -> Answer {
         let text = result.get();
-        let is_modern = |key: &str| MODERN_ONLY.contains(&key);
-        let modern =
-            if text.starts_with('{') { member_ranges(text, is_modern) } else { Vec::new() };
+        let modern = modern_only(result);
         let kinds = modern.iter().filter_map(|range| kind_in(text.get(range.clone())?));
         match kinds.into_iter().find(|kind| kind != "complete").as_deref() {
             None => {
-                let start = splice.range(result).start;
-                for range in modern {
-                    splice.remove(start + range.start..start + range.end);
-                }
+                take_away(splice, result, modern);
                 Answer::Give
             }
             Some("input_required") => self.open_round(child, session, pending, result),
@@ -124,6 +120,25 @@ impl Exchange {
 
 /// The members of a result that no legacy revision has.
 const MODERN_ONLY: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
+
+/// Where they are in a result.
+fn modern_only(result: &RawValue) -> Vec<Range<usize>> {
+    let text = result.get();
+    let is_modern = |key: &str| MODERN_ONLY.contains(&key);
+    if text.starts_with('{') { member_ranges(text, is_modern) } else { Vec::new() }
+}
+
+fn take_away(splice: &mut Splice<'_>, result: &RawValue, ranges: Vec<Range<usize>>) {
+    let start = splice.range(result).start;
+    for range in ranges {
+        splice.remove(start + range.start..start + range.end);
+    }
+}
+
+/// Makes a complete result of a modern server one of a legacy server's.
+pub(in crate::mux) fn strip_result(splice: &mut Splice<'_>, result: &RawValue) {
+    take_away(splice, result, modern_only(result));
+}
 
 /// Whether a method of a legacy request has its like on a modern server. Tasks have not: those of
 /// 2025-11-25 are made by the client's wish, those of the extension by the server's.

@@ -201,22 +201,17 @@ impl Exchange {
     fn feed_acknowledged(&mut self, child: ChildId, id: SessionId, ours: u64, params: &RawValue) {
         let honoured = honoured(params);
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some((old, settled)) = session.feed.acknowledged(ours, &honoured, self.now) else {
-            return;
-        };
-        for (wish, _) in settled.iter().filter(|(_, holds)| *holds) {
-            session.subscriptions.insert(wish.uri.clone());
-        }
+        let Some(settled) = session.feed.acknowledged(ours, &honoured, self.now) else { return };
+        session.subscriptions.extend(settled.met.iter().map(|wish| wish.uri.clone()));
         self.timers.clear_all(|timer| *timer == Timer::Feed(id));
-        for listen in old {
+        for listen in settled.old {
             self.cancel_listen(child, listen, "another one takes its place");
         }
-        for (wish, holds) in settled {
-            if holds {
-                self.answer_empty(id, &wish.raw_id);
-            } else {
-                self.refuse(id, Some(&wish.raw_id), &not_this());
-            }
+        for wish in settled.met {
+            self.answer_empty(id, &wish.raw_id);
+        }
+        for wish in settled.unmet {
+            self.refuse(id, Some(&wish.raw_id), &not_this());
         }
         self.tend_feed(id, self.now);
         self.close_if_done(id);
@@ -345,9 +340,10 @@ fn honoured(params: &RawValue) -> BTreeSet<String> {
     #[derive(Deserialize)]
     struct Agreed {
         #[serde(default, rename = "resourceSubscriptions")]
-        uris: BTreeSet<String>,
+        uris: Option<BTreeSet<String>>,
     }
-    members::<Acknowledged>(params).map(|it| it.notifications.uris).unwrap_or_default()
+    let found = members::<Acknowledged>(params).ok();
+    found.and_then(|it| it.notifications.uris).unwrap_or_default()
 }
 
 /// What a server says that offers no subscriptions.

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use super::Desk;
 use super::upward::{ABLE, OFFER, ask, tagged};
 use crate::config::tenant::Share;
+use crate::mcp::line::Line;
+use crate::mcp::scan::Head;
 use crate::mux::outbox::{Act, ChildId, End};
 use crate::names::SessionId;
 use crate::wire::Farewell;
@@ -223,6 +225,35 @@ fn a_server_without_subscriptions_is_asked_once() {
     subscribe(&mut desk, session, 1, "x:/1");
     assert_eq!(desk.code(session, &json!(1)), Some(-32601));
     assert!(desk.server_heard(child).is_empty());
+}
+
+#[test]
+fn a_server_that_has_too_many_subscriptions_is_asked_again() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (_, child) = desk.greeted(1, ABLE, OFFER);
+    for pause in [1, 2, 4] {
+        let listen = desk.only(child);
+        let full = json!({"code": -32603, "message": "Subscription limit reached"});
+        let full = json!({"jsonrpc": "2.0", "id": listen["id"], "error": full});
+        desk.server(child, &full.to_string());
+        assert!(desk.server_heard(child).is_empty());
+        desk.pass(Duration::from_secs(pause));
+    }
+    let listen = desk.only(child);
+    desk.acknowledge(child, &listen);
+}
+
+#[test]
+fn a_subscription_ends_with_an_answer_that_is_too_long() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (session, child) = desk.upward(1);
+    subscribe(&mut desk, session, 1, "x:/1");
+    let listen = desk.only(child);
+    let head = Head { id: Some(listen["id"].to_string().into_bytes()), has_method: false };
+    desk.exchange.child_line(child, Line::TooLong(head), desk.now);
+    assert_eq!(desk.code(session, &json!(1)), Some(503));
+    subscribe(&mut desk, session, 2, "x:/1");
+    assert_eq!(*uris(&desk.only(child)), json!(["x:/1"]));
 }
 
 #[test]

@@ -1,11 +1,17 @@
 //! The exchange's rules, told with lines: no process, no clock. Each end sees exactly what is for it.
 
+mod again;
 mod any_bytes;
+mod bound;
+mod cache;
 mod downward;
+mod fairness;
 mod feeds;
 mod healing;
 mod health;
+mod inputs;
 mod interleavings;
+mod lists;
 mod lives;
 mod rounds;
 mod routing;
@@ -181,6 +187,11 @@ impl Desk {
 
     /// A legacy server's side of the handshake; gives whatever else it heard.
     pub(super) fn shake(&mut self, child: ChildId) -> Vec<Value> {
+        self.shake_with(child, json!({"tools":{},"tasks":{}}))
+    }
+
+    /// As [`Desk::shake`], of a server with these capabilities.
+    pub(super) fn shake_with(&mut self, child: ChildId, capabilities: Value) -> Vec<Value> {
         let mut others = Vec::new();
         for _ in 0..3 {
             for line in self.server_heard(child) {
@@ -194,7 +205,7 @@ impl Desk {
                     Some("initialize") => self.server(
                         child,
                         &json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":"2025-11-25",
-                            "capabilities":{"tools":{},"tasks":{}},"serverInfo":{"name":"s","version":"1"}}})
+                            "capabilities":capabilities,"serverInfo":{"name":"s","version":"1"}}})
                         .to_string(),
                     ),
                     _ => others.push(line),
@@ -202,6 +213,17 @@ impl Desk {
             }
         }
         others
+    }
+
+    /// The server dies in service.
+    pub(super) fn kill(&mut self, child: ChildId) {
+        self.exchange.child_ended(child, "it died", false, self.now);
+    }
+
+    /// The server answers a request with a result, given as raw text.
+    pub(super) fn answer(&mut self, child: ChildId, asked: &Value, result: &str) {
+        let id = &asked["id"];
+        self.server(child, &format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#));
     }
 
     /// A modern session on a modern server.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Desk;
@@ -12,11 +11,12 @@ use crate::mux::outbox::{Act, ChildId, End};
 use crate::names::SessionId;
 use crate::wire::Farewell;
 
-const NAME: &str = r#"{"method":"elicitation/create","params":{"message":"Your name?","t":0.70}}"#;
+pub(super) const NAME: &str =
+    r#"{"method":"elicitation/create","params":{"message":"Your name?","t":0.70}}"#;
 const ROOTS: &str = r#"{"params":{"_meta":{}},"method":"roots\/list"}"#;
 const MODEL: &str = r#"{"method":"sampling/createMessage","params":{"temperature":0.70}}"#;
 
-fn required(inputs: &[(&str, &str)], state: Option<&str>) -> String {
+pub(super) fn required(inputs: &[(&str, &str)], state: Option<&str>) -> String {
     let each: Vec<_> =
         inputs.iter().map(|(key, value)| format!("{}:{value}", json!(key))).collect();
     let state = state.map_or(String::new(), |state| format!(r#","requestState":{state}"#));
@@ -371,49 +371,4 @@ fn lines_that_wait_for_an_answer_are_kept_up_to_a_bound() {
     let question = desk.client_heard(session).remove(0);
     reply(&mut desk, session, &question, "{}");
     assert_eq!(desk.only(child)["params"]["x"].as_str().map(str::len), Some(large.len()));
-}
-
-proptest! {
-    /// Whatever a client answers, whatever the server's state and keys are: both arrive byte for byte.
-    #[test]
-    fn what_a_client_answers_arrives_byte_for_byte(
-        keys in prop::collection::btree_set(any::<String>(), 1..6),
-        answers in prop::collection::vec(answer(), 6),
-        state in prop::option::of(answer()),
-        spaces in "[ \t]{0,3}",
-    ) {
-        let mut desk = Desk::new(Share::Tenant);
-        let (session, child) = desk.upward(1);
-        desk.client(session, &ask(json!(1), "tools/call", json!({})));
-        let call = desk.only(child);
-        let inputs: Vec<_> = keys.iter().map(|key| (key.as_str(), NAME)).collect();
-        desk.give(child, &call, &required(&inputs, state.as_deref()));
-        let questions = desk.client_heard(session);
-        prop_assert_eq!(questions.len(), keys.len());
-        for (question, answer) in questions.iter().zip(&answers).rev() {
-            let id = &question["id"];
-            let line = format!(r#"{{"id":{id},{spaces}"result":{spaces}{answer}{spaces},"jsonrpc":"2.0"}}"#);
-            desk.client(session, &line);
-        }
-        let again = desk.heard(End::Child(child)).remove(0);
-        let each: Vec<_> =
-            keys.iter().zip(&answers).map(|(key, answer)| format!("{}:{answer}", json!(key))).collect();
-        let state = state.map_or(String::new(), |state| format!(r#","requestState":{state}"#));
-        let wanted = format!(r#""params":{{"inputResponses":{{{}}}{state},"_meta":"#, each.join(","));
-        prop_assert!(again.contains(&wanted), "{}\nlacks\n{}", again, wanted);
-    }
-}
-
-/// A raw JSON value, also such as no Rust type holds.
-fn answer() -> impl Strategy<Value = String> {
-    let odd = prop::sample::select(vec![
-        "{}".to_owned(),
-        r#"{ "n": 1.0e2 , "n": -0 }"#.to_owned(),
-        "123456789012345678901234567890".to_owned(),
-        r#""\ud83d""#.to_owned(),
-        r#"[1,{"inputResponses":{"requestState":null}}]"#.to_owned(),
-    ]);
-    let text =
-        any::<String>().prop_map(|text| json!({"action": "accept", "content": text}).to_string());
-    prop_oneof![odd, text]
 }

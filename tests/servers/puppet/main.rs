@@ -6,6 +6,7 @@
 //! | `PUPPET_ERA` | `legacy` (default) or `modern`; each refuses the other as real servers do |
 //! | `PUPPET_PROBE` | `silent`: a legacy server that never answers `server/discover` |
 //! | `PUPPET_START` | `exit`, `garbage`, `deaf` (never reads), `mute` (never answers), `linger` (only lives, in a session of its own) |
+//! | `PUPPET_TTL` | how long a modern server's lists may be kept, by everybody, in milliseconds; 0 by default |
 //! | `PUPPET_STUBBORN` | ignores the end of its input and SIGTERM |
 //! | `PUPPET_CHATTY` | speaks right after the handshake: list-changed and `roots/list` |
 //! | `PUPPET_WAIT_FILE` | says and hears nothing while this file is there |

@@ -222,8 +222,9 @@ impl Puppet {
     fn list(&self, key: &str, items: Value) -> Value {
         let mut list = json!({key: items});
         if self.modern {
-            list["ttlMs"] = json!(0);
-            list["cacheScope"] = json!("private");
+            let ttl: u64 = variable("PUPPET_TTL").parse().unwrap_or(0);
+            list["ttlMs"] = json!(ttl);
+            list["cacheScope"] = json!(if ttl > 0 { "public" } else { "private" });
         }
         list
     }

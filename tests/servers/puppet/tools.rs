@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
-const TOOLS: [(&str, &str, bool); 26] = [
+const TOOLS: [(&str, &str, bool); 27] = [
     ("ask", "sends the client a request (method, params) and returns the answer", false),
     ("changed", "adds a tool (name) and says that the list changed", false),
     ("close_stdout", "closes stdout and lives on", false),
@@ -36,6 +36,7 @@ const TOOLS: [(&str, &str, bool); 26] = [
     ),
     ("log", "logs (level, data) where the request asks for it (modern), then answers", false),
     ("long", "returns a text of some length (bytes)", true),
+    ("nap", "sleeps (ms), then returns how many lines came so far", true),
     ("notify", "sends a notification (method, params), then answers", false),
     ("progress", "reports some steps (steps) under the request's token", true),
     ("raw", "writes a line as it is, then answers", false),
@@ -120,6 +121,10 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
         "echo" => text(string("text")),
         "context" => text(&params["_meta"].to_string()),
         "seen" => text(&json!(puppet.seen).to_string()),
+        "nap" => {
+            std::thread::sleep(std::time::Duration::from_millis(number("ms")));
+            text(&puppet.seen.len().to_string())
+        }
         "long" => text(&"x".repeat(usize::try_from(number("bytes")).expect("a length"))),
         added if puppet.extra_tools.iter().any(|name| name == added) => text(added),
         _ => return puppet.refuse(&id, -32602, "there is no such tool", Value::Null),

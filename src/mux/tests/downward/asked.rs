@@ -338,14 +338,62 @@ fn a_retry_that_can_less_is_not_asked_for_more() {
 #[test]
 fn a_call_that_waits_keeps_what_is_said_meanwhile_from_others() {
     let mut desk = Desk::new(Share::Tenant);
-    let (_, child, ..) = held(&mut desk, 1, 1000);
+    let (a, child, ..) = held(&mut desk, 1, 1000);
     let (b, _) = desk.crossed(2, 1001);
     let log = r#","io.modelcontextprotocol/logLevel":"debug""#;
-    desk.client(b, &request("1", "tools/call", r#""name":"t""#, "{}", log));
-    desk.server(
-        child,
-        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":1}}"#,
-    );
-    desk.server(child, r#"{"jsonrpc":"2.0","method":"notifications/odd"}"#);
+    let loud = request("5", "tools/call", r#""name":"t""#, "{}", log);
+    let said =
+        r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":1}}"#;
+    let odd = r#"{"jsonrpc":"2.0","method":"notifications/odd"}"#;
+    desk.client(b, &loud);
+    desk.server(child, said);
+    desk.server(child, odd);
     desk.is_silent(b);
+    // Nor is it said to its own client on account of a request that it may not be about.
+    desk.exchange.close_session(b, Farewell { reason: String::new(), code: 0 });
+    desk.client(a, &loud);
+    desk.server(child, said);
+    desk.is_silent(a);
+    // One that is gone is nobody to talk to.
+    desk.exchange.close_session(a, Farewell { reason: String::new(), code: 0 });
+    desk.server(child, odd);
+    assert!(desk.exchange.out.queue(End::Session(a)).is_none_or(|queue| queue.front().is_empty()));
+}
+
+#[test]
+fn a_modern_client_that_asks_nothing_is_told_nothing() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    let odd = r#"{"jsonrpc":"2.0","method":"notifications/odd"}"#;
+    desk.server(child, odd);
+    desk.is_silent(a);
+    desk.client(a, &call("1"));
+    desk.server(child, odd);
+    assert_eq!(desk.line(End::Session(a)), odd);
+}
+
+#[test]
+fn the_oldest_call_that_can_be_asked_is_the_one_that_is() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.client(a, &request("\"unable\"", "tools/call", r#""name":"t""#, "{}", ""));
+    for number in 0..20 {
+        desk.client(a, &call(&number.to_string()));
+    }
+    for number in 0..20 {
+        desk.server(child, &question(&number.to_string(), "roots/list"));
+        assert_eq!(desk.one_line(a)["id"], number);
+    }
+}
+
+#[test]
+fn a_call_that_waits_can_be_asked_for_what_its_last_retry_said() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child, _, first) = held(&mut desk, 1, 1000);
+    desk.heard(End::Child(child));
+    let less = retry("2", &first, "{}").replace(ALL, r#"{"elicitation":{}}"#);
+    desk.client(a, &less);
+    assert_eq!(desk.one_line(a)["result"]["resultType"], "input_required");
+    desk.server(child, &question("8", "sampling/createMessage"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "no-client");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::asked::{HOUR, ends_well, held, is_unknown, question, retry};
+use super::asked::{HOUR, ends_well, held, is_unknown, question, retry, state};
 use super::*;
 use crate::config::tenant::Share;
 use crate::wire::Farewell;
@@ -28,6 +28,31 @@ fn a_call_whose_retry_never_comes_is_cleared_away() {
 }
 
 #[test]
+fn each_round_has_its_own_hour() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child, upstream, first) = held(&mut desk, 1, 1000);
+    let answer_pings = |desk: &mut Desk| {
+        for line in desk.server_heard(child) {
+            assert_ne!(line["method"], "notifications/cancelled");
+            if line["method"] == "ping" {
+                desk.answers(child, &line["id"].to_string(), "{}");
+            }
+        }
+    };
+    for _ in 0..40 {
+        desk.pass(Duration::from_secs(60));
+        answer_pings(&mut desk);
+    }
+    desk.client(a, &retry("2", &first, "{}"));
+    let second = state(&desk.one_line(a));
+    for _ in 0..40 {
+        desk.pass(Duration::from_secs(60));
+        answer_pings(&mut desk);
+    }
+    ends_well(&mut desk, a, child, &upstream, &second);
+}
+
+#[test]
 fn a_retry_has_its_own_time() {
     let mut desk = Desk::new(Share::Tenant);
     let (a, child, upstream, state) = held(&mut desk, 1, 1000);
@@ -50,7 +75,8 @@ fn a_retry_has_its_own_time() {
     desk.pass(Duration::from_secs(101));
     assert_eq!(desk.one_line(a)["error"]["code"], 408);
     let heard = desk.server_heard(child);
-    assert!(heard.iter().any(|line| line["params"]["requestId"].to_string() == upstream));
+    let upstream: Value = serde_json::from_str(&upstream).expect("a number");
+    assert!(heard.iter().any(|line| line["params"]["requestId"] == upstream));
 }
 
 #[test]
@@ -144,4 +170,22 @@ fn an_idle_server_is_kept_as_long_as_somebody_may_come_back() {
     desk.exchange.close_session(b, Farewell { reason: String::new(), code: 0 });
     desk.pass(Duration::from_secs(600));
     assert!(stops(&mut desk));
+}
+
+#[test]
+fn a_server_that_is_to_stop_may_not_ask_any_more() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.client(a, &super::call("1"));
+    let upstream = desk.passed(child);
+    desk.exchange.restart(None, desk.now);
+    desk.server(child, &question("1", "roots/list"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "stopping");
+    let farewell = Farewell { reason: "bye".to_owned(), code: 0 };
+    desk.exchange.drain(farewell, HOUR, desk.now);
+    desk.server(child, &question("2", "roots/list"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "stopping");
+    // What it was asked before it still answers.
+    desk.answers(child, &upstream, "{}");
+    assert_eq!(desk.client_heard(a)[0]["id"], 1);
 }

@@ -131,6 +131,15 @@ fn each_message_is_served_by_its_own_era_in_any_order() {
     assert_eq!(desk.line(End::Session(a)), r#"{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}"#);
     desk.server(child, changed);
     assert_eq!(desk.line(End::Session(a)), changed);
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:y"}}"#;
+    desk.client(a, subscribe);
+    let id = desk.passed(child);
+    desk.answers(child, &id, "{}");
+    let updated =
+        r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"x:y"}}"#;
+    desk.server(child, updated);
+    assert_eq!(desk.heard(End::Session(a))[1], updated);
     // It changes its mind.
     let line = format!(
         r#"{{"jsonrpc":"2.0","id":2,"method":"tools/list","params":{{"_meta":{{{META}}}}}}}"#
@@ -140,6 +149,7 @@ fn each_message_is_served_by_its_own_era_in_any_order() {
     desk.answers(child, &id, r#"{"tools":[]}"#);
     assert_eq!(desk.one_line(a)["result"]["resultType"], "complete");
     desk.server(child, changed);
+    desk.server(child, updated);
     desk.is_silent(a);
     // And falls back without a word.
     desk.client(a, r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#);
@@ -160,6 +170,9 @@ fn a_child_of_its_own_is_greeted_with_what_its_modern_client_says() {
     assert_eq!(told["clientInfo"], json!({"name": "m", "version": "1"}));
     assert_eq!(told["protocolVersion"], "2025-11-25");
     assert_eq!(desk.one_line(a)["result"]["instructions"], "do a");
+    // Falling back it gets the revision that it asks for, which is not the one of that greeting.
+    desk.initialize(a);
+    assert_eq!(desk.one_line(a)["result"]["protocolVersion"], "2025-06-18");
     // A shared one is told what the configuration says, and its own client what it said itself.
     let mut desk = Desk::new(Share::Tenant);
     let b = desk.open(2, 1000);

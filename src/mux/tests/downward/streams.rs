@@ -3,7 +3,7 @@
 use super::super::discovery;
 use super::*;
 use crate::config::tenant::Share;
-use crate::wire::Farewell;
+use crate::wire::{Ailment, Farewell};
 
 const UPDATED: &str = r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{ "uri":"f:///a/b","n":1.0 }}"#;
 
@@ -147,8 +147,8 @@ fn a_stream_goes_on_at_the_next_server_without_a_second_acknowledgement() {
     desk.client(a, &request("1", "tools/list", "", "{}", ""));
     let next = desk.start();
     desk.greet(next);
-    // What it listed may be another now.
-    assert_eq!(desk.one_line(a)["method"], "notifications/tools/list_changed");
+    // It has listed nothing that could be another now.
+    desk.is_silent(a);
     let again = asked(&mut desk, next);
     assert_eq!(both(&again), [("subscribe", "f:///a")]);
     desk.answers(next, &again[0].2, "{}");
@@ -250,4 +250,44 @@ fn a_client_can_not_subscribe_without_end() {
         refused += desk.client_heard(b).len();
     }
     assert!(refused > 0, "8192 of 20000");
+}
+
+#[test]
+fn a_session_that_ends_gives_back_what_it_alone_subscribed_to() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.crossed(2, 1001);
+    desk.client(a, &listen("1", r#"{"resourceSubscriptions":["f:///a"]}"#));
+    desk.heard(End::Child(child));
+    let gone = || Farewell { reason: String::new(), code: 0 };
+    desk.exchange.close_session(a, gone());
+    assert_eq!(both(&asked(&mut desk, child)), [("unsubscribe", "f:///a")]);
+    // A server that has not shaken hands yet has nothing to give back.
+    let (c, _) = desk.crossed(3, 1000);
+    desk.client(c, &listen("1", r#"{"resourceSubscriptions":["f:///a"]}"#));
+    desk.exchange.child_ended(child, "it exited", false, desk.now);
+    desk.pass(super::super::PAUSE);
+    desk.client(c, &request("2", "tools/list", "", "{}", ""));
+    let next = desk.start();
+    desk.exchange.close_session(c, gone());
+    let heard = desk.server_heard(next);
+    assert_eq!((heard.len(), &heard[0]["method"]), (1, &json!("initialize")));
+}
+
+#[test]
+fn a_stream_hears_of_no_trouble_before_it_is_acknowledged() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    let filter = r#"{"toolsListChanged":true,"resourceSubscriptions":["f:///a"]}"#;
+    desk.client(a, &listen("1", filter));
+    let (b, _) = desk.crossed(2, 1001);
+    desk.client(b, &listen("1", r#"{"toolsListChanged":true}"#));
+    desk.client_heard(b);
+    desk.heard(End::Child(child));
+    let mut plan = super::super::plan(Share::Tenant);
+    let (reason, message) = ("held".to_owned(), "held back".to_owned());
+    plan.servers[0].held = Some(Ailment { reason, message, code: 78 });
+    desk.exchange.configure(plan, desk.now);
+    assert_eq!(desk.one_line(b)["method"], "notifications/tools/list_changed");
+    desk.is_silent(a);
 }

@@ -1,0 +1,133 @@
+//! Handles that outlive a call: tasks and request states, each for those who were given it.
+
+use serde_json::{Value, json};
+
+use super::{Desk, META, discovery};
+use crate::config::tenant::Share;
+use crate::mux::outbox::{ChildId, End};
+use crate::names::SessionId;
+
+fn ask(id: u64, method: &str, more: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{"_meta":{{{META}}}{more}}}}}"#
+    )
+}
+
+/// A modern server that makes tasks, and its first session, of uid 1000.
+fn desk(share: Share) -> (Desk, SessionId, ChildId) {
+    let mut desk = Desk::new(share);
+    let a = desk.open(1, 1000);
+    desk.client(a, &ask(0, "tools/list", ""));
+    let child = start(&mut desk);
+    desk.server_heard(child);
+    (desk, a, child)
+}
+
+fn start(desk: &mut Desk) -> ChildId {
+    let child = desk.start();
+    let probe = desk.server_heard(child).remove(0);
+    assert_eq!(probe["method"], "server/discover");
+    desk.server(
+        child,
+        &discovery(&probe["id"]).replace(r#""tools":{}"#, r#""tools":{},"tasks":{}"#),
+    );
+    child
+}
+
+/// Whether a request reaches the server; if not, it is refused for this reason.
+fn reaches(desk: &mut Desk, session: SessionId, child: ChildId, line: &str) -> Result<(), String> {
+    desk.client(session, line);
+    if desk.server_heard(child).len() == 1 {
+        return Ok(());
+    }
+    let heard = desk.client_heard(session);
+    assert_eq!(heard[0]["error"]["code"], 403, "{heard:?}");
+    Err(heard[0]["error"]["data"]["reason"].to_string())
+}
+
+#[test]
+fn a_modern_task_is_its_users_also_at_the_next_server() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    desk.client(a, &ask(1, "tools/call", r#","name":"t""#));
+    let asked = desk.server_heard(child).remove(0);
+    desk.answer(child, &asked, r#"{"resultType":"task","taskId":"task-1"}"#);
+    desk.client_heard(a);
+    desk.kill(child);
+    let (same, other) = (desk.open(2, 1000), desk.open(3, 1001));
+    let get = |id| ask(id, "tasks/get", r#","taskId":"task-1""#);
+    desk.client(same, &get(1));
+    let child = start(&mut desk);
+    assert_eq!(desk.server_heard(child).pop().expect("asked")["method"], "tasks/get");
+    reaches(&mut desk, other, child, &get(1)).expect_err("another user's task");
+    let unknown = ask(2, "tasks/get", r#","taskId":"task-2""#);
+    reaches(&mut desk, same, child, &unknown).expect_err("nobody's task");
+}
+
+/// The server gives a state to a session, in a result that asks for input.
+fn give(desk: &mut Desk, session: SessionId, child: ChildId, state: &str) {
+    desk.client(session, &ask(1, "tools/call", r#","name":"t""#));
+    let asked = desk.server_heard(child).remove(0);
+    let result = format!(
+        r#"{{"resultType":"input_required","requestState" : {state} ,"inputRequests":{{}}}}"#
+    );
+    desk.answer(child, &asked, &result);
+    let heard = desk.heard(End::Session(session));
+    assert!(heard[0].contains(&result), "byte for byte: {heard:?}");
+}
+
+fn bring(state: &str) -> String {
+    ask(2, "tools/call", &format!(r#","name":"t","inputResponses":{{}},"requestState":{state}"#))
+}
+
+#[test]
+fn a_request_state_is_only_taken_from_whom_it_was_given_to() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    give(&mut desk, a, child, r#""st\u00e9""#);
+    let (same, other) = (desk.open(2, 1000), desk.open(3, 1001));
+    assert_eq!(
+        reaches(&mut desk, other, child, &bring("\"sté\"")),
+        Err("\"request-state\"".into())
+    );
+    assert_eq!(
+        reaches(&mut desk, other, child, &bring("\"unknown\"")),
+        Err("\"request-state\"".into())
+    );
+    assert_eq!(reaches(&mut desk, a, child, &bring("\"st\"")), Err("\"request-state\"".into()));
+    assert_eq!(reaches(&mut desk, a, child, &bring("\"sté\"")), Ok(()), "whatever its escapes");
+    assert_eq!(reaches(&mut desk, same, child, &bring(r#""st\u00e9""#)), Ok(()));
+    let twice =
+        bring("\"sté\"").replace("\"requestState\"", "\"requestState\":\"x\",\"requestState\"");
+    desk.client(other, &twice);
+    assert!(desk.server_heard(child).is_empty(), "two states are none");
+    assert_eq!(desk.client_heard(other)[0]["error"]["code"], 400);
+}
+
+#[test]
+fn a_request_state_is_known_at_the_next_server_too() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    give(&mut desk, a, child, "\"s\"");
+    desk.kill(child);
+    desk.client(a, &bring("\"s\""));
+    let child = start(&mut desk);
+    let brought = desk.server_heard(child).pop().expect("the call");
+    assert_eq!(brought["params"]["requestState"], "s");
+}
+
+#[test]
+fn where_one_principal_is_alone_with_a_server_its_states_are_the_servers_business() {
+    for share in [Share::User, Share::Session] {
+        let (mut desk, a, child) = desk(share);
+        assert_eq!(reaches(&mut desk, a, child, &bring("\"anything\"")), Ok(()), "{share:?}");
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_state_passes() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    let argument = ask(3, "tools/call", r#","name":"t","arguments":{"requestState":"mine"}"#);
+    assert_eq!(reaches(&mut desk, a, child, &argument), Ok(()));
+    let other = ask(4, "tasks/list", r#","requestState":"no such thing here""#);
+    assert_eq!(reaches(&mut desk, a, child, &other), Ok(()));
+    let seen: Value = json!(desk.client_heard(a));
+    assert_eq!(seen, json!([]));
+}
