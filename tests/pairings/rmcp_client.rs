@@ -114,7 +114,7 @@ struct Session {
 /// Does the steps of the plan on what is to be started, and reports.
 pub(crate) fn run(way: &Way, plan: &Value) -> Value {
     let mut command = Command::new(&way.command[0]);
-    command.args(&way.command[1..]).stderr(Stdio::null());
+    command.args(&way.command[1..]);
     as_test_user(&mut command);
     let command = way.at_home(command);
     as_owner(|| {
@@ -128,8 +128,8 @@ pub(crate) fn run(way: &Way, plan: &Value) -> Value {
 }
 
 async fn hold(command: Command, plan: &Value) -> Value {
-    let transport =
-        TokioChildProcess::new(tokio::process::Command::from(command)).expect("started");
+    let child = TokioChildProcess::builder(tokio::process::Command::from(command));
+    let (transport, _) = child.stderr(Stdio::null()).spawn().expect("started");
     let (progress_of, progress) = watch::channel(Vec::new());
     let (updated_of, updated) = watch::channel(None);
     let asked = Arc::new(Mutex::new(Vec::new()));
