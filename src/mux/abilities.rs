@@ -40,6 +40,26 @@ impl Abilities {
     }
 }
 
+/// Whether a modern request's raw capabilities declare the extension of tasks.
+pub(super) fn knows_tasks(capabilities: Option<&RawValue>) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Declared<'a> {
+        #[serde(borrow)]
+        extensions: Option<&'a RawValue>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Extensions<'a> {
+        #[serde(borrow, rename = "io.modelcontextprotocol/tasks")]
+        tasks: Option<&'a RawValue>,
+    }
+    let declared: Declared<'_> = capabilities.and_then(|raw| members(raw).ok()).unwrap_or_default();
+    let extensions: Extensions<'_> =
+        declared.extensions.and_then(|raw| members(raw).ok()).unwrap_or_default();
+    extensions.tasks.is_some()
+}
+
 fn bit(one: SharedCapability) -> u8 {
     match one {
         SharedCapability::Elicitation => 1,

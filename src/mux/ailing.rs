@@ -114,7 +114,7 @@ impl Exchange {
     fn placard_for(&mut self, id: SessionId, asked: &Request<'_>, say: &Notice) -> Option<Value> {
         let era = asked.era();
         match asked.method {
-            "initialize" => {
+            "initialize" if asked.is_handshake() => {
                 let version = asked.params.protocol_version.and_then(envelope::text);
                 self.sessions.get_mut(&id)?.greeting = Greeting::Done;
                 Some(placard::initialize(&version.unwrap_or_default(), say))

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::abilities::needed;
+use super::abilities::{knows_tasks, needed};
 use super::child::{Kind, Owner};
 use super::client::Special;
 use super::cross::waiting_calls::Question;
@@ -159,7 +159,7 @@ impl Exchange {
             "subscriptions/listen" => Special::Pass(Kind::Listen),
             "tasks/list" => Special::Pass(Kind::TasksList),
             "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
-                self.task_request(session, child, &request.params)
+                self.task_request(session, child, request)
             }
             "resources/subscribe" => match request.params.uri.and_then(text) {
                 Some(uri) => Special::Pass(Kind::Subscribe(uri.into_owned())),
@@ -218,14 +218,26 @@ impl Exchange {
             .filter_map(|other| self.sessions.get(other))
     }
 
-    fn task_request(&self, session: SessionId, child: ChildId, params: &Params<'_>) -> Special {
-        let task = params.task_id.and_then(text);
+    /// Errors are those of the specifications of tasks: what a server itself would say.
+    fn task_request(&self, session: SessionId, child: ChildId, request: &Request<'_>) -> Special {
+        if request.is_modern() && request.method == "tasks/result" {
+            let message = "tasks/result is of 2025-11-25: tasks/get has the result";
+            return Special::Refuse(Failure::new(Code::MethodNotFound, "no-method", message));
+        }
+        if request.is_modern() && !knows_tasks(request.meta.client_capabilities) {
+            let message = "the request does not declare the extension of tasks";
+            let lacking =
+                r#""requiredCapabilities":{"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+            let failure = Failure::new(Code::MissingCapability, "no-extension", message);
+            return Special::Refuse(failure.with(lacking.to_owned()));
+        }
+        let task = request.params.task_id.and_then(text);
         let owner = task.and_then(|task| self.task_owner(child, &task));
         match owner {
             Some(owner) if self.owns(session, owner) => Special::Pass(Kind::Plain),
             // The same words for a task that does not exist and one that is somebody else's.
             _ => Special::Refuse(Failure::new(
-                Code::Denied,
+                Code::InvalidParams,
                 "unknown-task",
                 "this session has no such task",
             )),

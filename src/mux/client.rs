@@ -156,7 +156,7 @@ impl Exchange {
                 "a request with this id is still in flight (use another id)",
             ));
         }
-        if request.method == "initialize" {
+        if request.is_handshake() {
             if let Some(params) = request.envelope.params {
                 session.greet(params, request.params.client_info);
                 session.able = Abilities::declared(request.params.capabilities);
@@ -209,7 +209,7 @@ impl Exchange {
 
     fn pass(&mut self, session: SessionId, child: ChildId, request: &Request<'_>, now: Instant) {
         let era = self.children.get(&child).and_then(|child| child.era);
-        if request.method == "initialize" {
+        if request.is_handshake() {
             return self.answer_initialize(session, child, request.id);
         }
         let mut passing = Passing { again: self.resending, wanted: None };

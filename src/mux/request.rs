@@ -25,6 +25,11 @@ impl Request<'_> {
         if self.is_modern() { Era::Modern } else { Era::Legacy }
     }
 
+    /// Whether it is the handshake. With an envelope it is a method that the modern era has removed.
+    pub(super) fn is_handshake(&self) -> bool {
+        self.method == "initialize" && !self.is_modern()
+    }
+
     /// Whether the message itself is of the modern era.
     pub(super) fn is_modern(&self) -> bool {
         self.meta.protocol_version.is_some() || self.method == "server/discover"

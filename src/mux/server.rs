@@ -155,6 +155,11 @@ impl Exchange {
         envelope: &Envelope<'_>,
         splice: &mut Splice<'_>,
     ) -> Answer {
+        let server = self.children.get(&child).and_then(|child| child.era);
+        if let (Era::Modern, Some(Era::Legacy), Some(error)) = (pending.era, server, envelope.error)
+        {
+            downward::renumber(pending.method, error, splice);
+        }
         let (Some(result), Owner::Session { raw_id, .. }) = (envelope.result, &pending.owner)
         else {
             return Answer::Give;
@@ -167,7 +172,6 @@ impl Exchange {
         if pending.kind == Kind::TasksList {
             self.hide_foreign_tasks(child, session, result, splice);
         }
-        let server = self.children.get(&child).and_then(|child| child.era);
         match (pending.era, server) {
             (Era::Legacy, Some(Era::Modern)) => {
                 self.answer_upward(child, session, pending, result, splice)

@@ -100,7 +100,7 @@ impl Exchange {
         let era = self.children.get(&child).and_then(|child| child.era);
         match (request.method, era) {
             // A child of its own sees its own handshake, and so does its client.
-            ("initialize", _) if !session.has_own_child() => {
+            ("initialize", _) if request.is_handshake() && !session.has_own_child() => {
                 self.answer_initialize(id, child, request.id);
             }
             ("server/discover", Some(Era::Legacy)) if !session.has_own_child() => {

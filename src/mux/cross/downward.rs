@@ -168,8 +168,28 @@ fn lacks(key: &str) -> Failure {
 
 /// Methods that the modern era has not any more.
 fn is_gone(method: &str) -> bool {
-    matches!(method, "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe")
-        || method.starts_with("tasks/")
+    matches!(
+        method,
+        "initialize"
+            | "ping"
+            | "logging/setLevel"
+            | "resources/subscribe"
+            | "resources/unsubscribe"
+    ) || method.starts_with("tasks/")
+}
+
+/// A legacy server's error for a modern client: that there is no such resource has another number there
+/// (2026-07-28, server/resources#error-handling).
+pub(in crate::mux) fn renumber(method: Method, error: &RawValue, splice: &mut Splice<'_>) {
+    #[derive(Deserialize)]
+    struct Has<'a> {
+        #[serde(borrow, default, deserialize_with = "present")]
+        code: Option<&'a RawValue>,
+    }
+    let code = members::<Has<'_>>(error).ok().and_then(|has| has.code);
+    if let Some(code) = code.filter(|code| method == Method::Read && code.get() == "-32002") {
+        splice.replace(code, &b"-32602"[..]);
+    }
 }
 
 /// A legacy server's result, completed for a modern client.

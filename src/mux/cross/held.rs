@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 
-use super::downward::{complete, wanted_level};
+use super::downward::{complete, renumber, wanted_level};
 use super::seal::{Claim, digest};
 use super::waiting_calls::{HeldCall, Kept, Question};
 use crate::mcp::envelope::{Envelope, text};
@@ -215,6 +215,9 @@ impl Exchange {
         let mut splice = Splice::of(&line);
         if let Some(id) = envelope.id {
             splice.replace(id, request.raw_id().to_vec());
+        }
+        if let Some(error) = envelope.error {
+            renumber(Method::of(request.method), error, &mut splice);
         }
         if let Some(result) = envelope.result {
             let given = complete(Method::of(request.method), result, &mut splice);

@@ -1,6 +1,6 @@
 //! Each answer, notification and request to the one end it is for, byte for byte.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Desk, HELLO, META, RESULT, call};
 use crate::config::tenant::Share;
@@ -221,6 +221,49 @@ fn tasks_belong_to_the_session_that_made_them() {
     );
     assert_eq!(desk.client_heard(a).len(), 1);
     assert!(desk.client_heard(b).is_empty());
+}
+
+/// What a server itself would say: the errors of the specification.
+#[test]
+fn a_modern_request_about_tasks_gets_the_errors_of_the_extension() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.modern(1);
+    let ask = |method: &str, capabilities: Value| {
+        let meta = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": capabilities,
+        });
+        let params = json!({"taskId": "T", "_meta": meta});
+        json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string()
+    };
+    let tasks = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    for (method, capabilities, code) in [
+        ("tasks/get", json!({}), -32021),
+        ("tasks/get", tasks.clone(), -32602),
+        ("tasks/result", tasks.clone(), -32601),
+    ] {
+        desk.client(a, &ask(method, capabilities));
+        let error = &desk.client_heard(a)[0]["error"];
+        assert_eq!(error["code"], code, "{method}: {error}");
+        if code == -32021 {
+            assert_eq!(error["data"]["requiredCapabilities"], tasks);
+        }
+    }
+    assert!(desk.server_heard(child).is_empty());
+}
+
+/// `initialize` with an envelope is a method that the modern era has removed: the server says so.
+#[test]
+fn a_handshake_in_an_envelope_is_no_handshake() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.modern(1);
+    let params = format!(r#"{{"_meta":{{{META}}}}}"#);
+    desk.client(
+        a,
+        &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{params}}}"#),
+    );
+    assert_eq!(desk.server_heard(child)[0]["method"], "initialize");
+    assert!(desk.client_heard(a).is_empty());
 }
 
 #[test]

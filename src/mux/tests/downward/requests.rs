@@ -31,6 +31,27 @@ fn discovery_is_remembered_while_the_server_starts() {
     assert_eq!(desk.server_heard(next)[0]["method"], "initialize");
 }
 
+/// What the two eras number differently; other errors of the server's are left as they are.
+#[test]
+fn a_missing_resource_has_the_number_of_the_modern_era() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.crossed(1, 1000);
+    desk.heard(End::Child(child));
+    for (method, code, told) in [
+        ("resources/read", "-32002", "-32602"),
+        ("resources/read", "-32603", "-32603"),
+        ("tools/call", "-32002", "-32002"),
+    ] {
+        desk.client(a, &request("1", method, r#""uri":"x:y""#, ALL, ""));
+        let id = desk.server_heard(child)[0]["id"].clone();
+        let error =
+            |code| format!(r#""error":{{"message":"\u0061", "code": {code} ,"data":1.0e2}}"#);
+        desk.server(child, &format!(r#"{{"jsonrpc":"2.0","id":{id},{}}}"#, error(code)));
+        let given = format!(r#"{{"jsonrpc":"2.0","id":1,{}}}"#, error(told));
+        assert_eq!(desk.line(End::Session(a)), given, "{method}");
+    }
+}
+
 #[test]
 fn a_request_leaves_without_its_envelope_and_its_result_comes_back_complete() {
     let mut desk = Desk::new(Share::Tenant);
@@ -104,6 +125,7 @@ fn an_envelope_that_is_not_right_hears_what_a_modern_server_says() {
         (r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#.to_owned(), -32602),
         (request("1", "ping", "", "{}", ""), -32601),
         (request("1", "logging/setLevel", r#""level":"info""#, "{}", ""), -32601),
+        (request("1", "initialize", "", "{}", ""), -32601),
         (request("1", "resources/subscribe", r#""uri":"x:y""#, "{}", ""), -32601),
         (request("1", "resources/unsubscribe", r#""uri":"x:y""#, "{}", ""), -32601),
         (request("1", "tasks/list", "", "{}", ""), -32601),
