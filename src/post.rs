@@ -2,7 +2,7 @@
 //!
 //! The only place that turns them into bytes and back. Blocks or not as its caller says by the flags.
 
-use std::io;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -85,7 +85,7 @@ pub fn exactly<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N]
 /// # Errors
 /// As memfd_create(2) and write(2).
 pub fn seal(plan: &impl Serialize) -> Result<OwnedFd, PostError> {
-    Ok(sys::sealed_memfd("plan", &serde_json::to_vec(plan)?)?)
+    Ok(sealed_memfd("plan", &serde_json::to_vec(plan)?)?)
 }
 
 /// The plan in a descriptor that was received.
@@ -93,7 +93,45 @@ pub fn seal(plan: &impl Serialize) -> Result<OwnedFd, PostError> {
 /// # Errors
 /// [`PostError`] if it is not sealed, too large, or of another shape.
 pub fn unseal<T: DeserializeOwned>(plan: OwnedFd) -> Result<T, PostError> {
-    Ok(serde_json::from_slice(&sys::read_sealed(plan, PLAN_MAX)?)?)
+    Ok(serde_json::from_slice(&read_sealed(plan, PLAN_MAX)?)?)
+}
+
+/// A memfd with `bytes` that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
+///
+/// # Errors
+/// As memfd_create(2), write(2) and fcntl(2).
+fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    let memfd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = std::fs::File::from(memfd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+/// Reads a sealed memfd whole.
+///
+/// # Errors
+/// `InvalidData` if it is not sealed against every change or larger than `most` bytes; as read(2).
+fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
+    use rustix::fs::SealFlags;
+    let sealed = rustix::fs::fcntl_get_seals(&memfd)?;
+    let length = sys::file_size(&memfd)?;
+    if !sealed.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW) || length > most {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut read = 0;
+    // At its place, whatever the position of the description is: the sender has the same one.
+    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(&memfd, rest, read as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => read += count,
+        }
+    }
+    Ok(bytes)
 }
 
 /// What a role was born with: the datagram that waits on descriptor 0.
@@ -103,4 +141,22 @@ pub fn unseal<T: DeserializeOwned>(plan: OwnedFd) -> Result<T, PostError> {
 pub fn birth() -> Result<(Birth, Vec<OwnedFd>), PostError> {
     let mut buffer = [0; 256];
     receive(io::stdin(), &mut buffer, RecvFlags::empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_comes_out_as_it_went_in() {
+        let plan = seal(&vec!["one", "two"]).expect("sealed");
+        assert_eq!(unseal::<Vec<String>>(plan).expect("a plan"), ["one", "two"]);
+    }
+
+    #[test]
+    fn a_plan_that_could_still_change_is_refused() {
+        let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
+        let memfd = rustix::fs::memfd_create("open", flags).expect("a memfd");
+        assert!(unseal::<()>(memfd).is_err());
+    }
 }

@@ -1,12 +1,12 @@
 //! The unsafe file: every call that the type system cannot check, each behind a function that is safe
-//! to call, and the few safe ones that several rooms share (memfd plans, datagrams with descriptors).
+//! to call, and the few safe ones that several rooms share (datagrams with descriptors).
 //!
 //! Nothing here decides anything.
 
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
-use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -290,44 +290,6 @@ pub fn peek_stream(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Peeked> {
     let mut none = RecvAncillaryBuffer::default();
     let got = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut none, flags)?;
     Ok(Peeked { bytes: got.bytes, descriptors: got.flags.contains(ReturnFlags::CTRUNC) })
-}
-
-/// A memfd with `bytes` that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
-///
-/// # Errors
-/// As memfd_create(2), write(2) and fcntl(2).
-pub fn sealed_memfd(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
-    use rustix::fs::{MemfdFlags, SealFlags};
-    let memfd = rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = std::fs::File::from(memfd);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file.into())
-}
-
-/// Reads a sealed memfd whole.
-///
-/// # Errors
-/// `InvalidData` if it is not sealed against every change or larger than `most` bytes; as read(2).
-pub fn read_sealed(memfd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
-    use rustix::fs::SealFlags;
-    let sealed = rustix::fs::fcntl_get_seals(&memfd)?;
-    let length = file_size(&memfd)?;
-    if !sealed.contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW) || length > most {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let mut read = 0;
-    // At its place, whatever the position of the description is: the sender has the same one.
-    while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pread(&memfd, rest, read as u64)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => read += count,
-        }
-    }
-    Ok(bytes)
 }
 
 /// The size of what is open, by the plain fstat(2), which the mux's filter allows: it names no path.
