@@ -1,13 +1,8 @@
-//! Modern clients on legacy servers: the puppet, and a server of the TypeScript SDK with a client of the
-//! Python SDK.
-
-use std::path::Path;
+//! Modern clients on legacy servers: raw sessions on the puppet. Real ones are in `tests/pairings`.
 
 use serde_json::{Value, json};
 
-use crate::support::{
-    Era, Home, MODERN, Packages, Session, SideBySide, Supervisor, assert_same, puppet_tenant,
-};
+use crate::support::{Era, Home, MODERN, Session, Supervisor, puppet_tenant};
 
 /// `_meta` of a request whose client can be asked for everything.
 fn able() -> Value {
@@ -229,86 +224,4 @@ fn log_messages_come_to_the_request_that_asked_for_them() {
     let seen = session.call("seen", json!({}));
     assert!(said(&seen).contains("logging/setLevel"), "{seen}");
     supervisor.stop();
-}
-
-fn nothing(_: &Path) {}
-
-/// What a legacy session of a real server shows directly, a modern one shows through tenantd: but for what
-/// every modern result says beside.
-#[test]
-fn a_real_legacy_server_asks_its_modern_client_everything() {
-    let Some(packages) = Packages::find() else { return };
-    let server = packages.npm_server("everything", &["stdio"]);
-    let stage = SideBySide::new(server, "share = \"session\"", nothing);
-    let calls = json!([
-        ["echo", {"message": "Ümläut"}],
-        ["get-structured-content", {"location": "New York"}],
-        ["trigger-long-running-operation", {"duration": 0.2, "steps": 4}],
-        ["trigger-sampling-request", {"prompt": "p", "maxTokens": 5}],
-        ["trigger-elicitation-request", {}],
-    ]);
-    let plan = |mode: &str| json!({"mode": mode, "callbacks": true, "calls": calls});
-    let (mut direct, _) = stage.compare(&packages, &plan("legacy"));
-    assert_eq!(direct["asked"].as_array().map(Vec::len), Some(2), "{direct}");
-    plain(&mut direct);
-    // One that probes looks at everything; one that knows does not ask what there is.
-    let all = ["tools", "resources", "templates", "prompts", "calls", "asked", "instructions"];
-    for (mode, parts) in [("auto", all.as_slice()), (MODERN, &["tools", "calls", "asked"])] {
-        let mut through = through(&stage, &packages, &plan(mode));
-        assert_eq!(through["version"], MODERN, "{mode}");
-        plain(&mut through);
-        for part in parts {
-            assert_same(&through[part], &direct[part], &format!("{part} of {mode}"));
-        }
-    }
-}
-
-/// A client that probes is legacy directly, and modern through tenantd: tools, answers and progress are those
-/// of the server, which it shares with others here.
-#[test]
-fn a_client_that_probes_gets_tools_and_answers_of_a_legacy_server() {
-    let Some(packages) = Packages::find() else { return };
-    let stage = SideBySide::new(packages.npm_server("everything", &["stdio"]), "", nothing);
-    let plan = json!({"mode": "auto", "calls": [
-        ["get-sum", {"a": 1, "b": 2.5}],
-        ["get-resource-links", {"count": 3}],
-        ["get-tiny-image", {}],
-        ["get-annotated-message", {"messageType": "error", "includeImage": true}],
-        ["trigger-long-running-operation", {"duration": 0.2, "steps": 4}],
-        ["nonesuch", {}],
-    ]});
-    let (mut direct, mut through) = stage.compare(&packages, &plan);
-    assert_eq!((&direct["version"], &through["version"]), (&json!("2025-11-25"), &json!(MODERN)));
-    assert_eq!(through["calls"][4]["progress"].as_array().map(Vec::len), Some(4), "{through}");
-    plain(&mut direct);
-    plain(&mut through);
-    for part in ["tools", "calls", "resources", "templates", "prompts", "instructions"] {
-        assert_same(&through[part], &direct[part], part);
-    }
-}
-
-/// What the Python client sees through tenantd.
-fn through(stage: &SideBySide, packages: &Packages, plan: &Value) -> Value {
-    let supervisor = stage.home.start();
-    let command = packages.python_command(&plan.to_string(), &stage.through());
-    let text = crate::support::output(crate::support::at_home(command, &stage.home, &stage.data));
-    supervisor.stop();
-    let mut seen: Value = serde_json::from_str(&text).expect("JSON");
-    // When a server asks for roots, it does so some time after the handshake: before or after the end.
-    seen["asked"].as_array_mut().expect("a list").retain(|asked| asked[0] != "roots");
-    seen
-}
-
-/// Takes away what only modern results have, wherever it is.
-fn plain(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            for key in ["resultType", "ttlMs", "cacheScope"] {
-                members.remove(key);
-            }
-            members.values_mut().for_each(plain);
-        }
-        Value::Array(items) => items.iter_mut().for_each(plain),
-        _ => {}
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Era, Home, Packages, Session, SideBySide, assert_same, at_home, output, puppet_tenant,
+    Era, Home, Packages, Session, Setup, SideBySide, Way, assert_same, puppet_tenant, tenant_with,
 };
 
 const URI: &str = "puppet://one";
@@ -326,9 +326,11 @@ fn a_legacy_session_and_a_modern_one_share_a_server() {
 #[test]
 fn a_server_of_the_python_sdk_tells_a_legacy_client_what_changes() {
     let Some(packages) = Packages::find() else { return };
-    let stage = SideBySide::new(asking(&packages), "", |_| ());
-    let supervisor = stage.home.start();
-    let (mut a, mut b) = (open(&stage.home), open(&stage.home));
+    let home = Home::new();
+    let command = asking(&packages);
+    home.tenant("acme", &tenant_with(command[0].as_ref(), &[&command[1]], ""));
+    let supervisor = home.start();
+    let (mut a, mut b) = (open(&home), open(&home));
     a.result("resources/subscribe", json!({"uri": "asking://news"}));
     b.result("resources/subscribe", json!({"uri": "asking://other"}));
     // Answered after all that was said before it, the acknowledgement of the list's changes too.
@@ -358,27 +360,31 @@ fn asking(packages: &Packages) -> Vec<String> {
 #[test]
 fn a_server_of_the_python_sdk_asks_a_legacy_client_what_it_asks_a_modern_one() {
     let Some(packages) = Packages::find() else { return };
-    let stage = SideBySide::new(asking(&packages), "", |_| ());
-    let sees = |mode: &str, server: &[String]| -> Value {
-        let calls = json!([["introduce", {"greeting": "hi"}], ["plain", {"text": "ü"}]]);
-        let plan = json!({"mode": mode, "callbacks": true, "calls": calls}).to_string();
-        let command = packages.python_command(&plan, server);
-        serde_json::from_str(&output(at_home(command, &stage.home, &stage.data))).expect("JSON")
+    let setup = Setup { command: asking(&packages), ..Setup::default() };
+    let stage = SideBySide::new(&packages, setup);
+    let answers = json!({"sampling": "a sampled answer", "elicitation": {"name": "Ada"}});
+    let steps = json!([
+        {"do": "call", "tool": "introduce", "arguments": {"greeting": "hi"}},
+        {"do": "call", "tool": "plain", "arguments": {"text": "ü"}},
+    ]);
+    let speak = |mode: &str, way: &Way| {
+        let plan = json!({"mode": mode, "answers": answers, "steps": steps}).to_string();
+        way.output(packages.python_command(&plan, &way.command))
     };
-    let mut direct = sees("2026-07-28", &stage.direct());
-    let supervisor = stage.home.start();
-    let mut through = sees("legacy", &stage.through());
-    supervisor.stop();
+    stage.reset();
+    let mut direct = stage.direct(&|way| speak("2026-07-28", way)).report;
+    stage.reset();
+    let mut through = stage.through(&|way| speak("legacy", way)).report;
     assert_eq!(through["version"], "2025-11-25");
     for seen in [&mut direct, &mut through] {
-        assert_eq!(seen["asked"].as_array().map(Vec::len), Some(3), "{seen}");
+        assert_eq!(seen["asked"].as_array().map(Vec::len), Some(2), "{seen}");
         // A modern client asks for all at once; the order is its own.
         seen["asked"].as_array_mut().expect("a list").sort_by_key(Value::to_string);
     }
     assert_same(&through["asked"], &direct["asked"], "what was asked");
     for call in [0, 1] {
-        let content = |seen: &Value| seen["calls"][call]["result"]["content"].clone();
+        let content = |seen: &Value| seen["steps"][call]["result"]["content"].clone();
         assert_same(&content(&through), &content(&direct), "the answer");
-        assert!(said(&through["calls"][call]["result"]).len() > 1, "{through}");
+        assert!(said(&through["steps"][call]["result"]).len() > 1, "{through}");
     }
 }

@@ -16,6 +16,7 @@ mod pulse;
 mod session;
 mod side_by_side;
 mod tenants;
+mod transcript;
 mod weapon;
 
 use std::path::{Path, PathBuf};
@@ -31,8 +32,9 @@ pub(crate) use person::Person;
 pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use pulse::{LATE, Pulse};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable};
-pub(crate) use side_by_side::{SideBySide, assert_same, at_home, connect, output};
+pub(crate) use side_by_side::{Run, Setup, SideBySide, Speak, Way, assert_same, at_home, connect};
 pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
+pub(crate) use transcript::{Transcript, assert_same_bytes};
 pub(crate) use weapon::{
     Fuse, Weapon, as_user, become_user, open_descriptors, send_with, threads,
     wait_for_few_descriptors, wait_until, while_stopped,

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::home::{Home, as_test_user};
+use super::home::as_test_user;
 
 /// Where they are.
+#[derive(Clone)]
 pub(crate) struct Packages {
     root: PathBuf,
 }
@@ -56,6 +57,12 @@ impl Packages {
         command
     }
 
+    /// The text of a file of an npm package of the reference servers.
+    pub(crate) fn npm_file(&self, path: &str) -> String {
+        let scope = self.root.join("node/node_modules/@modelcontextprotocol");
+        std::fs::read_to_string(scope.join(path)).expect("a file of the package")
+    }
+
     /// A reference server of PyPI: the command.
     pub(crate) fn python_server(&self, name: &str, arguments: &[&str]) -> Vec<String> {
         let mut command = vec![text(&self.root.join("python/bin").join(name))];
@@ -63,18 +70,38 @@ impl Packages {
         command
     }
 
-    /// The Inspector's command line client, which starts `server` itself.
-    /// It hands its own environment on only by `-e`.
+    /// The TypeScript server of `tests/servers/modern.mjs`: the command.
+    pub(crate) fn typescript_server(&self) -> Vec<String> {
+        vec![text(&self.node()), script("servers/modern.mjs")]
+    }
+
+    /// This command, with a tee before it that writes down in `directory` what passes, and tells the
+    /// reader of the FIFO `told` when a call was cancelled.
+    pub(crate) fn tee(
+        &self,
+        directory: &str,
+        told: Option<&str>,
+        command: &[String],
+    ) -> Vec<String> {
+        let mut words = vec![text(&self.python()), script("clients/tee.py"), directory.to_owned()];
+        words.extend(told.into_iter().flat_map(|fifo| ["--told".to_owned(), fifo.to_owned()]));
+        words.extend_from_slice(command);
+        words
+    }
+
+    /// The Inspector's command line client, which starts `server` itself, with this environment alone.
     pub(crate) fn inspector_command(
         &self,
-        home: &Home,
+        environment: &[(String, String)],
         era: &str,
         server: &[String],
-        ask: &[&str],
+        ask: &[String],
     ) -> Command {
         let mut command = Command::new(self.node());
         command.arg(self.inspector()).args(["--cli", "--quiet", "--format", "json"]);
-        command.args(["-e", &format!("TENANTD_HOME={}", home.path().display())]);
+        for (name, value) in environment {
+            command.args(["-e", &format!("{name}={value}")]);
+        }
         command.args(["--protocol-era", era]).args(server).args(ask);
         as_test_user(&mut command);
         command
@@ -82,12 +109,25 @@ impl Packages {
 
     /// The Python client of `tests/clients/session.py`, which starts `server` itself.
     pub(crate) fn python_command(&self, plan: &str, server: &[String]) -> Command {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/session.py");
-        let mut command = Command::new(self.python());
-        command.args([script, plan]).args(server);
-        as_test_user(&mut command);
-        command
+        client(&self.python(), "clients/session.py", plan, server)
     }
+
+    /// The TypeScript client of `tests/clients/session.mjs`, which starts `server` itself.
+    pub(crate) fn typescript_command(&self, plan: &str, server: &[String]) -> Command {
+        client(&self.node(), "clients/session.mjs", plan, server)
+    }
+}
+
+fn client(interpreter: &Path, name: &str, plan: &str, server: &[String]) -> Command {
+    let mut command = Command::new(interpreter);
+    command.args([&script(name), plan]).args(server);
+    as_test_user(&mut command);
+    command
+}
+
+/// A script of these tests.
+fn script(name: &str) -> String {
+    format!("{}/tests/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn text(path: &Path) -> String {

@@ -1,68 +1,185 @@
-//! A real server, directly and behind tenantd, on the same data directory.
+//! A real server, directly and behind tenantd, on the same data directory, with every line written down.
+//!
+//! ```text
+//! direct:   client <-> tee <-> server
+//! through:  client <-> tee <-> tenantd connect <=> mux <-> tee <-> server
+//! ```
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 
-use super::home::Home;
+use super::home::{Home, own};
 use super::packages::Packages;
 use super::tenantd;
 use super::tenants::tenant_with;
+use super::transcript::{Transcript, transcripts};
+
+/// A server for a tenant, as a test describes it. `{data}` stands for the data directory, as in a tenant
+/// file, and in the environment `{nonce}` for what only this server can know; it works in `{data}/work`.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// Further lines of `[server]`.
+    pub(crate) lines: String,
+}
 
 /// A tenant `acme` on one real server, with its data directory made ready before each run.
 pub(crate) struct SideBySide {
     pub(crate) home: Home,
-    server: Vec<String>,
-    pub(crate) data: PathBuf,
-    ready: fn(&Path),
+    data: PathBuf,
+    setup: Setup,
+    packages: Packages,
+}
+
+/// What a client is to start, and what is in its environment.
+pub(crate) struct Way {
+    pub(crate) command: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    home: PathBuf,
+}
+
+/// What a client does with what it is to start; returns its report.
+pub(crate) type Speak<'a> = &'a dyn Fn(&Way) -> Value;
+
+/// What came of a run: the client's own report, and what its connections and the server's were.
+/// On a direct run they are the same.
+pub(crate) struct Run {
+    pub(crate) report: Value,
+    pub(crate) client: Vec<Transcript>,
+    pub(crate) server: Vec<Transcript>,
 }
 
 impl SideBySide {
-    /// `{data}` in the command stands for the data directory, as in a tenant file.
-    pub(crate) fn new(server: Vec<String>, lines: &str, ready: fn(&Path)) -> Self {
+    /// A home with a tenant that nobody has come to yet.
+    pub(crate) fn new(packages: &Packages, mut setup: Setup) -> Self {
         let home = Home::new();
         let data = home.directory("state/tenants/acme/data");
-        let arguments: Vec<_> = server[1..].iter().map(String::as_str).collect();
-        home.tenant("acme", &tenant_with(server[0].as_ref(), &arguments, lines));
-        Self { home, server, data, ready }
+        for (_, value) in &mut setup.environment {
+            *value = value.replace("{nonce}", nonce(&home));
+        }
+        let stage = Self { home, data, setup, packages: packages.clone() };
+        let command = packages.tee("{data}/log", Some("{data}/told"), &stage.setup.command);
+        let arguments: Vec<_> = command[1..].iter().map(String::as_str).collect();
+        let pairs = stage.setup.environment.iter();
+        let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name} = {value:?}")).collect();
+        let lines = format!("env = {{ {} }}\n{}", pairs.join(", "), stage.setup.lines);
+        stage.home.tenant("acme", &tenant_with(command[0].as_ref(), &arguments, &lines));
+        stage
     }
 
-    /// The data directory as it is before anybody came.
+    /// What nobody but this tenant's server can know: it is in its environment and its files.
+    pub(crate) fn nonce(&self) -> &str {
+        nonce(&self.home)
+    }
+
+    /// Where the server works.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.data.join("work")
+    }
+
+    /// A path in the data directory.
+    pub(crate) fn data(&self, name: &str) -> String {
+        self.data.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// The client on the server itself.
+    pub(crate) fn direct(&self, speak: Speak<'_>) -> Run {
+        let data = self.data.to_str().expect("UTF-8");
+        let expand = |word: &String| word.replace("{data}", data);
+        let server: Vec<_> = self.setup.command.iter().map(expand).collect();
+        let log = self.home.directory("direct");
+        let told = self.data("told");
+        let tee = self.packages.tee(log.to_str().expect("UTF-8"), Some(&told), &server);
+        let mut way = self.way(tee);
+        let pairs = self.setup.environment.iter();
+        way.environment.extend(pairs.map(|(name, value)| ((*name).to_owned(), expand(value))));
+        let report = speak(&way);
+        Run { report, client: transcripts(&log), server: transcripts(&log) }
+    }
+
+    /// The client on `tenantd connect`.
+    pub(crate) fn through(&self, speak: Speak<'_>) -> Run {
+        let log = self.home.directory("through");
+        let supervisor = self.home.start();
+        let tee = self.packages.tee(log.to_str().expect("UTF-8"), None, &connect("acme"));
+        let report = speak(&self.way(tee));
+        supervisor.stop();
+        Run { report, client: transcripts(&log), server: transcripts(&self.data.join("log")) }
+    }
+
+    fn way(&self, command: Vec<String>) -> Way {
+        let environment = [("TENANTD_HOME", self.home.path()), ("HOME", &self.data)];
+        let environment = environment
+            .map(|(name, value)| (name.to_owned(), value.to_str().expect("UTF-8").to_owned()));
+        Way { command, environment: environment.into(), home: self.data.clone() }
+    }
+
+    /// The data directory as it is before anybody came: an empty `work`, an empty `log`, and the two
+    /// FIFOs by which a call that is cancelled is held and its cancellation told.
     pub(crate) fn reset(&self) {
         for entry in std::fs::read_dir(&self.data).expect("the data directory") {
             let path = entry.expect("an entry").path();
-            let removed = if path.is_dir() {
+            let directory = path.is_dir();
+            let removed = if directory {
                 std::fs::remove_dir_all(&path)
             } else {
                 std::fs::remove_file(&path)
             };
             removed.expect("removed");
         }
-        (self.ready)(&self.data);
+        for directory in ["work", "log"] {
+            self.home.directory(&format!("state/tenants/acme/data/{directory}"));
+        }
+        for fifo in ["told", "gate"] {
+            let path = self.data.join(fifo);
+            mkfifo(&path, Mode::from_bits_truncate(0o600)).expect("a FIFO");
+            own(&path);
+        }
+    }
+}
+
+impl Way {
+    /// A command at home in the data directory, with the environment that is meant for the server.
+    pub(crate) fn at_home(&self, mut command: Command) -> Command {
+        command.current_dir(&self.home).envs(self.environment.iter().map(|(n, v)| (n, v)));
+        command.stdin(Stdio::null());
+        command
     }
 
-    /// The server itself.
-    pub(crate) fn direct(&self) -> Vec<String> {
-        let data = self.data.to_str().expect("a path of UTF-8");
-        self.server.iter().map(|word| word.replace("{data}", data)).collect()
+    /// Runs a client to its end and returns what it printed.
+    pub(crate) fn output(&self, command: Command) -> Value {
+        let mut command = self.at_home(command);
+        let output = command.output().expect("started");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}", output.status);
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
+}
 
-    /// The same server behind tenantd.
-    pub(crate) fn through(&self) -> Vec<String> {
-        connect("acme")
+impl Drop for SideBySide {
+    /// Where a test fails, what was said last on each connection says more than the client does.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let home = self.home.path();
+        for log in [home.join("direct"), home.join("through"), self.data.join("log")] {
+            for (number, transcript) in transcripts(&log).iter().enumerate() {
+                eprintln!("{}, connection {number}:\n{}", log.display(), transcript.end());
+            }
+        }
     }
+}
 
-    /// What the Python client sees: direct, then through tenantd.
-    pub(crate) fn compare(&self, packages: &Packages, plan: &Value) -> (Value, Value) {
-        self.reset();
-        let direct = python(&self.home, &self.data, packages, plan, &self.direct());
-        self.reset();
-        let supervisor = self.home.start();
-        let through = python(&self.home, &self.data, packages, plan, &self.through());
-        supervisor.stop();
-        (direct, through)
-    }
+/// The name of a home is drawn by lot.
+fn nonce(home: &Home) -> &str {
+    let name = home.path().file_name().expect("a directory of its own");
+    name.to_str().expect("UTF-8")
 }
 
 /// The command that a client's configuration names.
@@ -71,28 +188,11 @@ pub(crate) fn connect(tenant: &str) -> Vec<String> {
     [binary, "connect", tenant].map(str::to_owned).into()
 }
 
-/// A command at home in the data directory, with the environment that a server needs.
+/// A command at home in a tenant's data directory.
 pub(crate) fn at_home(mut command: Command, home: &Home, data: &Path) -> Command {
     command.current_dir(data).env("TENANTD_HOME", home.path()).env("HOME", data);
     command.stdin(Stdio::null());
     command
-}
-
-/// Runs a command to its end and returns its stdout; a failure fails the test.
-pub(crate) fn output(mut command: Command) -> String {
-    let output = command.output().expect("started");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-fn python(home: &Home, data: &Path, packages: &Packages, plan: &Value, server: &[String]) -> Value {
-    let command = packages.python_command(&plan.to_string(), server);
-    let mut seen: Value =
-        serde_json::from_str(&output(at_home(command, home, data))).expect("JSON");
-    // When a server asks for roots, it does so some time after the handshake: before or after the end.
-    seen["asked"].as_array_mut().expect("a list").retain(|asked| asked[0] != "roots");
-    seen
 }
 
 /// Fails with each place where two JSON values differ, and not with the values whole.
