@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::again::{carries_input, input_of};
 use super::asks::covers;
+use super::cross::downward::misplaced;
 use super::request::Request;
 use crate::mcp::envelope::{Params, members, text};
 use crate::mcp::method::Method;
@@ -101,6 +102,10 @@ impl Cache {
         let method = Method::of(request.method);
         let params = request.envelope.params;
         if !method.is_cacheable() || carries_input(params) {
+            return None;
+        }
+        // What its server would refuse for its envelope, which is not part of the question, it refuses.
+        if request.is_modern() && misplaced(request).is_some() {
             return None;
         }
         let params = params.map_or(Some(Vec::new()), without_meta)?;

@@ -139,7 +139,7 @@ fn is_retry(request: &Request<'_>) -> bool {
 
 /// What a modern server says to a request whose envelope is not right (2026-07-28, basic/index#meta), or
 /// whose method its revision does not have.
-fn misplaced(request: &Request<'_>) -> Option<Failure> {
+pub(in crate::mux) fn misplaced(request: &Request<'_>) -> Option<Failure> {
     let Some(version) = request.meta.protocol_version else {
         return Some(lacks(META_VERSION));
     };

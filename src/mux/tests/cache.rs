@@ -265,3 +265,16 @@ fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
     assert!(asks_the_server(&mut desk, a, child, &read(419)), "4 MiB hold twenty of these");
     hit(&mut desk, a, child, &read(420));
 }
+
+#[test]
+fn a_request_that_its_server_would_refuse_for_its_envelope_is_the_servers_to_refuse() {
+    let (mut desk, a, _, child) = desk();
+    let list = ask("1", "tools/list", "");
+    miss(&mut desk, a, child, &list, &result("5000", "public"));
+    hit(&mut desk, a, child, &list);
+    let other = list.replace("\"2026-07-28\"", "\"1999-01-01\"");
+    assert!(asks_the_server(&mut desk, a, child, &other), "another revision");
+    let bare = list.replace(r#","io.modelcontextprotocol/clientCapabilities":{}"#, "");
+    assert!(bare != list && asks_the_server(&mut desk, a, child, &bare), "no capabilities");
+    hit(&mut desk, a, child, &list);
+}
