@@ -11,6 +11,7 @@ mod healing;
 mod health;
 mod inputs;
 mod interleavings;
+mod kept;
 mod lists;
 mod lives;
 mod rounds;
