@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Desk, META, discovery};
 use crate::config::tenant::Share;
+use crate::mux::child::Slot;
 use crate::mux::outbox::{ChildId, End};
 use crate::names::SessionId;
 
@@ -164,6 +165,10 @@ fn where_one_principal_is_alone_with_a_server_its_states_are_the_servers_busines
     for share in [Share::User, Share::Session] {
         let (mut desk, a, child) = desk(share);
         assert_eq!(reaches(&mut desk, a, child, &bring("\"anything\"")), Ok(()), "{share:?}");
+        give(&mut desk, a, child, "\"s\"");
+        let state = serde_json::value::to_raw_value("s").expect("JSON");
+        let remembered = |slot: &Slot| slot.states.was_given(&state, 1000);
+        assert!(!desk.exchange.slots.values().any(remembered), "{share:?}: nobody asks for it");
     }
 }
 

@@ -35,7 +35,7 @@ fn a_short_line_is_kept_however_much_is_kept_already() {
     let longest = "x".repeat(LONGEST_LINE - 1000);
     for id in 0..2 {
         desk.client(session, &ask(json!(id), "tools/call", json!({"x": longest})));
-        desk.server_heard(child);
+        desk.only(child);
     }
     let inputs = [("n", NAME)];
     let short = json!({"x": "x".repeat(3000)});
