@@ -195,7 +195,9 @@ fn what_a_shared_modern_server_gave_one_user_no_other_user_can_bring_it() {
     home.tenant("acme", &grant);
     let supervisor = home.start_system();
     let (mut mine, mut other) = (connect(&home, "acme"), connect_as_root(&home, "acme"));
-    [&mut mine, &mut other].map(|session| session.open(Era::Modern));
+    for session in [&mut mine, &mut other] {
+        session.open(Era::Modern);
+    }
     let process = |session: &mut Session| {
         let found = session.call("environment", json!({}));
         let text = found["content"][0]["text"].as_str().expect("text");
