@@ -38,6 +38,14 @@ fn seen(session: &mut Session, text: &str) -> usize {
     lines.iter().filter(|line| line.contains(text)).count()
 }
 
+/// The process of a session's server.
+fn process_of(session: &mut Session) -> Held {
+    let found = session.call("environment", json!({}));
+    let found: Value = serde_json::from_str(said(&found)).expect("JSON");
+    let pid = found["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
+    Held::of(pid).expect("the server")
+}
+
 #[test]
 fn a_call_to_a_tool_that_its_server_calls_read_only_outlives_the_server() {
     for (era, server) in PAIRS {
@@ -80,16 +88,47 @@ fn a_list_that_is_the_same_after_a_death_is_not_called_changed() {
             session.recv_method("notifications/subscriptions/acknowledged");
         }
         session.result("tools/list", json!({}));
-        let found = session.call("environment", json!({}));
-        let found: Value = serde_json::from_str(said(&found)).expect("JSON");
-        let pid = found["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
-        Held::of(pid).expect("the server").kill();
+        process_of(&mut session).kill();
         assert_eq!(said(&session.call("echo", json!({"text": "next"}))), "next");
         // By the time of this answer the comparison is over: it was asked for first.
         assert_eq!(seen(&mut session, "tools/list"), 1, "{era:?} on {server}");
         assert!(session.aside.is_empty(), "{era:?} on {server}: {:?}", session.aside);
         supervisor.stop();
     }
+}
+
+/// Parameters of a modern client that knows the extension of tasks.
+fn with_tasks(mut params: Value) -> Value {
+    let able = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    params["_meta"] = json!({"io.modelcontextprotocol/clientCapabilities": able});
+    params
+}
+
+#[test]
+fn a_modern_task_outlives_its_server_for_the_user_who_made_it() {
+    let home = home(&[("PUPPET_ERA", "modern")]);
+    let supervisor = home.start();
+    let mut session = open(&supervisor, Era::Modern);
+    let call = json!({"name": "durable", "arguments": {"text": "done at last"}});
+    let made = session.result("tools/call", with_tasks(call));
+    assert_eq!((&made["resultType"], &made["status"]), (&json!("task"), &json!("working")));
+    let get = with_tasks(json!({"taskId": made["taskId"]}));
+    let first = process_of(&mut session);
+    let died = first.pid;
+    first.kill();
+    let task = session.result("tasks/get", get.clone());
+    assert_eq!((&task["taskId"], &task["status"]), (&made["taskId"], &json!("completed")));
+    assert_eq!(said(&task["result"]), "done at last");
+    assert_ne!(process_of(&mut session).pid, died, "the next server has answered");
+    // A client that has restarted is a session of its own: a modern task is its user's.
+    let mut restarted = open(&supervisor, Era::Modern);
+    assert_eq!(restarted.result("tasks/get", get)["status"], "completed");
+    // What the first server never gave to anybody, the next one is not asked for.
+    let unknown = with_tasks(json!({"taskId": "task-of-nobody"}));
+    let refused = session.request("tasks/get", unknown);
+    assert_eq!(refused["error"]["data"]["reason"], "unknown-task", "{refused}");
+    assert_eq!(seen(&mut session, "task-of-nobody"), 0);
+    supervisor.stop();
 }
 
 #[test]

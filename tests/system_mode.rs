@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{User, geteuid};
 use serde_json::{Value, json};
-use support::{Era, Home, Session, documents_tenant, tenantd};
+use support::{Era, Home, Session, documents_tenant, puppet_tenant, tenantd};
 
 /// The overflow uid, which every unmapped user looks like.
 const OVERFLOW: u32 = 65_534;
@@ -52,6 +52,14 @@ fn refused(home: &Home, target: &str) -> (String, Option<i32>) {
     let error = session.initialize(json!({}))["error"].take();
     let message = error["message"].as_str().unwrap_or_else(|| panic!("{target}: {error}"));
     (message.to_owned(), session.close().code())
+}
+
+/// A session of root's, with pipes of root's.
+fn connect_as_root(home: &Home, target: &str) -> Session {
+    let mut command = Command::new(tenantd());
+    command.args(["connect", "--system", target]).env("TENANTD_HOME", home.path());
+    command.current_dir("/");
+    Session::spawn_as_is(command)
 }
 
 /// The binary as somebody else.
@@ -175,6 +183,49 @@ fn a_grant_that_goes_takes_its_session_along() {
     home.tenant("acme", &granted("users", &user.name));
     assert!(run_as(&home, 0, &["reload", "--system"]).status.success());
     assert_opens(&home, "acme");
+    supervisor.stop();
+}
+
+#[test]
+fn what_a_shared_modern_server_gave_one_user_no_other_user_can_bring_it() {
+    let Some(user) = user() else { return };
+    let home = Home::system();
+    let tenant = puppet_tenant(&[("PUPPET_ERA", "modern")], "share = \"tenant\"");
+    let grant = format!("{tenant}[[grant]]\nusers = [{:?}, \"root\"]\n", user.name);
+    home.tenant("acme", &grant);
+    let supervisor = home.start_system();
+    let (mut mine, mut other) = (connect(&home, "acme"), connect_as_root(&home, "acme"));
+    for session in [&mut mine, &mut other] {
+        session.open(Era::Modern);
+    }
+    let process = |session: &mut Session| {
+        let found = session.call("environment", json!({}));
+        let text = found["content"][0]["text"].as_str().expect("text");
+        serde_json::from_str::<Value>(text).expect("JSON")["pid"].clone()
+    };
+    assert_eq!(process(&mut mine), process(&mut other), "one server for both");
+
+    let able = json!({
+        "elicitation": {"form": {}},
+        "extensions": {"io.modelcontextprotocol/tasks": {}},
+    });
+    let meta = json!({"io.modelcontextprotocol/clientCapabilities": able});
+    let call = json!({"name": "input", "arguments": {}, "_meta": meta});
+    let asked = mine.result("tools/call", call.clone());
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let mut retry = call;
+    retry["requestState"] = asked["requestState"].clone();
+    retry["inputResponses"] = json!({"name": {"action": "accept", "content": {"name": "x"}}});
+    let refused = other.request("tools/call", retry.clone());
+    assert_eq!(refused["error"]["data"]["reason"], "request-state", "{refused}");
+    assert_eq!(mine.result("tools/call", retry)["resultType"], "complete");
+
+    let call = json!({"name": "durable", "arguments": {"text": "mine"}, "_meta": meta});
+    let task = mine.result("tools/call", call)["taskId"].take();
+    let get = json!({"taskId": task, "_meta": meta});
+    let refused = other.request("tasks/get", get.clone());
+    assert_eq!(refused["error"]["data"]["reason"], "unknown-task", "{refused}");
+    assert_eq!(mine.result("tasks/get", get)["status"], "completed");
     supervisor.stop();
 }
 

@@ -22,6 +22,8 @@ pub enum Method {
     Completion,
     /// `server/discover`
     Discover,
+    /// `tasks/get`, of either era
+    Task,
     /// Any other.
     Other,
 }
@@ -39,6 +41,7 @@ impl Method {
             "resources/templates/list" => Self::Templates,
             "completion/complete" => Self::Completion,
             "server/discover" => Self::Discover,
+            "tasks/get" => Self::Task,
             _ => Self::Other,
         }
     }
@@ -61,6 +64,6 @@ impl Method {
 
     /// Whether it asks and, by its meaning, changes nothing; of a call only its tool can say that.
     pub fn is_read_only(self) -> bool {
-        self.is_cacheable() || matches!(self, Self::Prompt | Self::Completion)
+        self.is_cacheable() || matches!(self, Self::Prompt | Self::Completion | Self::Task)
     }
 }

@@ -211,3 +211,39 @@ pub(super) fn input_of(object: Option<&RawValue>) -> Result<Option<Input<'_>>, M
     let input: Input<'_> = members(object)?;
     Ok((input.input_responses.is_some() || input.request_state.is_some()).then_some(input))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn learn(safe: &mut SafeTools, name: &str) {
+        let tool = format!(r#"{{"name":"{name}","annotations":{{"idempotentHint":true}}}}"#);
+        safe.learn(&RawValue::from_string(tool).expect("JSON"));
+    }
+
+    #[test]
+    fn so_many_tools_with_such_long_names_are_remembered_and_no_more() {
+        let mut safe = SafeTools::default();
+        for (length, known) in [(NAME, true), (NAME + 1, false)] {
+            let name = "n".repeat(length);
+            learn(&mut safe, &name);
+            assert_eq!(safe.has(&name), known, "{length}");
+        }
+        for n in 0..TOOLS {
+            learn(&mut safe, &n.to_string());
+        }
+        assert_eq!(safe.0.len(), TOOLS);
+    }
+
+    #[test]
+    fn a_shelf_is_full_at_its_bytes_and_gets_all_of_them_back() {
+        let (shelf, line) = (Shelf::default(), vec![b'x'; BYTES / 4]);
+        let mut kept: Vec<_> = (0..4).map(|_| shelf.keep(&line).expect("room")).collect();
+        assert!(shelf.keep(b"x").is_none());
+        let again = kept.pop().expect("one of four").into_waiting();
+        assert_eq!((again.bytes.len(), again.again), (line.len(), true));
+        assert_eq!(shelf.0.get(), (3, 3 * line.len()));
+        drop(kept);
+        assert_eq!(shelf.0.get(), (0, 0));
+    }
+}

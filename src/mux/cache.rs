@@ -97,11 +97,11 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// The request as this cache knows it, if its answer may be kept at all.
+    /// A request of a cacheable method as this cache knows it, if its answer may be kept at all.
     pub(super) fn wanted(&self, request: &Request<'_>) -> Option<Wanted> {
         let method = Method::of(request.method);
         let params = request.envelope.params;
-        if !method.is_cacheable() || carries_input(params) {
+        if carries_input(params) {
             return None;
         }
         // What its server would refuse for its envelope, which is not part of the question, it refuses.
@@ -216,10 +216,9 @@ impl Cache {
         }
     }
 
-    /// Its server is gone: nothing is known of the next one.
+    /// Its server is gone, with everything that was asked of it: nothing is known of the next one.
     pub(super) fn clear(&mut self) {
-        let changes = self.changes.map(|changes| changes + 1);
-        *self = Self { changes, next_age: self.next_age, ..Self::default() };
+        *self = Self::default();
     }
 }
 
@@ -281,4 +280,72 @@ struct Said<'a> {
 /// The member of a result that says for how long it is good.
 pub(super) fn ttl_of(result: &RawValue) -> Option<&RawValue> {
     members::<Said<'_>>(result).ok()?.ttl_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("JSON")
+    }
+
+    fn wanted(cache: &Cache, params: &str) -> Wanted {
+        let method = Method::Tools;
+        let question = Question { method, params: params.as_bytes().into(), uid: None };
+        Wanted { question, changes: cache.changes_of(method) }
+    }
+
+    fn put(cache: &mut Cache, params: &str, uid: u32, ttl: u32, scope: &str) {
+        let result = format!(r#"{{"resultType":"complete","ttlMs":{ttl},"cacheScope":"{scope}"}}"#);
+        let wanted = wanted(cache, params);
+        cache.put(wanted, uid, &raw(&result), Instant::now());
+        let sizes = cache.entries.iter().map(|(question, entry)| entry.size(question));
+        assert_eq!(cache.bytes, sizes.sum::<usize>());
+        assert_eq!(cache.by_age.len(), cache.entries.len());
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_is_counted_once() {
+        let mut cache = Cache::default();
+        for round in 0..3 {
+            put(&mut cache, "{}", 1, 5000, "public");
+            put(&mut cache, "{}", 1, 6000, "private");
+            put(&mut cache, "{ }", 2, 5000, "private");
+            assert_eq!(cache.entries.len(), 2, "round {round}");
+        }
+        for n in 0..2 * ENTRIES {
+            put(&mut cache, &n.to_string(), 1, 5000, "public");
+        }
+        assert_eq!(cache.entries.len(), ENTRIES);
+        cache.remove_where(|_, _| true);
+        assert_eq!((cache.entries.len(), cache.by_age.len(), cache.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_newest_result_takes_the_place_of_one_for_everybody() {
+        let mut cache = Cache::default();
+        put(&mut cache, "{}", 1, 5000, "public");
+        put(&mut cache, "{}", 2, 5000, "private");
+        let asked = wanted(&cache, "{}");
+        assert!(cache.get(&asked, 2, Instant::now()).is_some());
+        assert!(
+            cache.get(&asked, 3, Instant::now()).is_none(),
+            "it is not what the server has now"
+        );
+    }
+
+    #[test]
+    fn what_is_good_for_no_time_takes_no_place() {
+        let mut cache = Cache::default();
+        put(&mut cache, "{}", 1, 0, "public");
+        assert!(cache.entries.is_empty());
+    }
+
+    #[test]
+    fn parameters_that_are_no_object_are_no_question() {
+        assert_eq!(without_meta(&raw("[1]")), None);
+        assert_eq!(without_meta(&raw(r#"{ "_meta":{} }"#)), Some(Vec::new()));
+        assert_eq!(without_meta(&raw(r#"{"a":1}"#)).as_deref(), Some(&br#"{"a":1}"#[..]));
+    }
 }

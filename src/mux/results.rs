@@ -40,8 +40,7 @@ impl Exchange {
 
     /// A server says that something has changed, to whomever: what was kept of it is old.
     pub(super) fn forget_results(&mut self, child: ChildId, method: &str, params: &Params<'_>) {
-        let changes = method.ends_with("/list_changed") || method.ends_with("/updated");
-        if let Some(slot) = changes.then(|| self.slot_of(child)).flatten() {
+        if let Some(slot) = self.slot_of(child) {
             slot.cache.heard(method, params);
         }
     }
@@ -73,7 +72,6 @@ impl Exchange {
         }
         self.count_call(session);
         self.send(session, |out| splice.write(out));
-        self.close_if_done(session);
         Ok(())
     }
 }

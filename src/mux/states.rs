@@ -92,7 +92,7 @@ impl Exchange {
         let asks = pending.era == Era::Modern
             && pending.method.may_need_input()
             && may_have(result, &REQUEST_STATE);
-        if !asks || !self.is_shared_modern(child) {
+        if !asks || !self.is_shared(child) {
             return;
         }
         let typed = members::<Typed<'_>>(result).ok().and_then(|typed| text(typed.kind));
@@ -108,26 +108,20 @@ impl Exchange {
         }
     }
 
-    /// Why a modern request may not bring the state that it brings, if it may not.
+    /// Why a modern request may not bring a modern server the state that it brings, if it may not.
     pub(super) fn foreign_state(
         &self,
         session: SessionId,
         child: ChildId,
         request: &Request<'_>,
     ) -> Option<Failure> {
-        if !Method::of(request.method).may_need_input() {
-            return None;
-        }
-        let input = match input_of(request.envelope.params) {
-            Ok(input) => input?.request_state?,
-            Err(malformed) => return Some(super::dress::bad(malformed)),
-        };
-        if !self.is_shared_modern(child) {
+        let brought = request.params.request_state.filter(|state| state.get() != "null")?;
+        if !Method::of(request.method).may_need_input() || !self.is_shared(child) {
             return None;
         }
         let uid = self.sessions.get(&session)?.holder.uid;
         let slot = self.children.get(&child).and_then(|child| self.slots.get(&child.slot))?;
-        (!slot.states.was_given(input, uid)).then(|| {
+        (!slot.states.was_given(brought, uid)).then(|| {
             Failure::new(
                 Code::Denied,
                 "request-state",
@@ -136,11 +130,9 @@ impl Exchange {
         })
     }
 
-    /// Whether a child is modern and several principals can use it.
-    fn is_shared_modern(&self, child: ChildId) -> bool {
-        self.children
-            .get(&child)
-            .is_some_and(|it| it.era == Some(Era::Modern) && it.slot.whose == Whose::Tenant)
+    /// Whether several principals can use a child.
+    fn is_shared(&self, child: ChildId) -> bool {
+        self.children.get(&child).is_some_and(|child| child.slot.whose == Whose::Tenant)
     }
 }
 
@@ -173,9 +165,25 @@ mod tests {
         assert!(states.was_given(&raw("\"mine\""), 1));
         assert!(!states.was_given(&raw("0"), 2));
         assert_eq!((states.0[&2].known.len(), states.0[&2].by_age.len()), (STATES, STATES));
+        // Whoever has fewest goes: not who has many.
+        let last = raw(&(2 * STATES - 1).to_string());
         for uid in 3..3 + 2 * u32::try_from(PRINCIPALS).expect("few") {
             states.give(&raw("1"), uid);
         }
         assert_eq!(states.0.len(), PRINCIPALS);
+        assert!(states.was_given(&last, 2));
+        states.give(&raw("\"one more\""), 2);
+        assert_eq!(states.0.len(), PRINCIPALS, "who is known already takes nobody's place");
+    }
+
+    #[test]
+    fn a_state_that_is_given_again_and_again_is_one() {
+        let mut states = States::default();
+        for _ in 0..2 * STATES {
+            states.give(&raw("1"), 1);
+        }
+        states.give(&raw("2"), 1);
+        assert!(states.was_given(&raw("1"), 1));
+        assert_eq!(states.0[&1].by_age.len(), 2);
     }
 }

@@ -8,12 +8,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::paths::{Layout, Mode};
 
-/// How long the lock of a supervisor that is just leaving (or of one that dies) is waited for.
+/// How long the lock of a supervisor that is just leaving is waited for.
 const WAIT: Duration = Duration::from_secs(2);
+/// How long that of a supervisor that is dead: a child of it that has not become its own program yet holds
+/// copies of all its descriptors, and on a loaded machine execve(2) takes its time.
+const WAIT_FOR_CHILDREN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Why there is no ground to stand on.
@@ -117,18 +122,19 @@ fn lock(layout: &Layout) -> Result<Lock, GroundError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
-    let until = Instant::now() + WAIT;
+    let since = Instant::now();
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until && !answers(layout) => {
-                std::thread::sleep(LOOK);
-            }
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                return Err(GroundError::Locked {
-                    path: layout.state.clone(),
-                    pid: holder(&mut file),
-                });
+                let pid = holder(&mut file);
+                // Its sockets are in the same hands as the lock: what is connected to them may be nobody.
+                let dead = pid.is_some_and(has_ended);
+                let wait = if dead { WAIT_FOR_CHILDREN } else { WAIT };
+                if since.elapsed() >= wait || (!dead && answers(layout)) {
+                    return Err(GroundError::Locked { path: layout.state.clone(), pid });
+                }
+                std::thread::sleep(LOOK);
             }
             Err(error) => return Err(failed(error.into())),
         }
@@ -143,6 +149,18 @@ fn answers(layout: &Layout) -> bool {
     std::os::unix::net::UnixStream::connect(layout.control_socket()).is_ok()
 }
 
+/// Whether there is no such process any more, or only its exit status.
+fn has_ended(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(error) => error == rustix::io::Errno::SRCH,
+        Ok(pidfd) => {
+            let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+            poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        }
+    }
+}
+
 fn holder(file: &mut File) -> Option<i32> {
     let mut text = String::new();
     file.rewind().ok()?;
@@ -152,6 +170,8 @@ fn holder(file: &mut File) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::wait::WaitPidFlag;
+
     use super::*;
 
     fn layout() -> (tempfile::TempDir, Layout) {
@@ -170,6 +190,40 @@ mod tests {
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
         drop(lock);
         prepare(&layout).expect("after the first has gone");
+    }
+
+    /// The lock and the control socket of a supervisor, which this process says it is.
+    fn held_by(layout: &Layout, pid: u32) -> (Lock, std::os::unix::net::UnixListener) {
+        let lock = prepare(layout).expect("the first");
+        std::fs::write(layout.lock(), format!("{pid}\n")).expect("written");
+        let listener = std::os::unix::net::UnixListener::bind(layout.control_socket());
+        (lock, listener.expect("bound"))
+    }
+
+    #[test]
+    fn what_a_child_of_a_dead_supervisor_still_holds_is_waited_for() {
+        // One that is buried, and one whose exit status nobody has fetched yet.
+        for buried in [true, false] {
+            let (_dir, layout) = layout();
+            let mut dead = std::process::Command::new("true").spawn().expect("started");
+            let pid = dead.id();
+            if buried {
+                dead.wait().expect("buried");
+            } else {
+                let id = nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid.cast_signed()));
+                let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+                nix::sys::wait::waitid(id, ended).expect("ended");
+            }
+            // A child that has not become its program yet has the lock and the sockets, and serves nobody.
+            let held = held_by(&layout, pid);
+            let child = std::thread::spawn(move || {
+                std::thread::sleep(5 * LOOK);
+                drop(held);
+            });
+            prepare(&layout).expect("the next one");
+            child.join().expect("the child");
+            dead.wait().expect("buried");
+        }
     }
 
     #[test]

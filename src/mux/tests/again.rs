@@ -83,6 +83,17 @@ fn a_safe_call_is_sent_once_more_in_its_order_and_its_client_sees_only_the_answe
 }
 
 #[test]
+fn what_was_in_flight_goes_before_what_waited_for_its_turn() {
+    let (mut desk, a, child) = desk();
+    desk.client(a, &call_of(1, "t"));
+    desk.exchange.child_full(child);
+    desk.client(a, &call_of(2, "late"));
+    desk.kill(child);
+    let child = desk.start();
+    assert_eq!(calls(&desk.shake(child)), ["t", "late"]);
+}
+
+#[test]
 fn nothing_is_sent_a_third_time() {
     let (mut desk, a, child) = desk();
     desk.client(a, &call("1", None));

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Desk, META, discovery};
 use crate::config::tenant::Share;
+use crate::mux::child::Slot;
 use crate::mux::outbox::{ChildId, End};
 use crate::names::SessionId;
 
@@ -68,6 +69,27 @@ fn a_modern_task_is_its_users_also_at_the_next_server() {
     assert_eq!(reaches(&mut desk, same, child, &unknown), Err(json!(-32602)));
 }
 
+#[test]
+fn a_question_about_a_task_that_its_server_died_over_goes_to_the_next_one() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    desk.client(a, &ask(1, "tools/call", r#","name":"t""#));
+    let asked = desk.server_heard(child).remove(0);
+    desk.answer(child, &asked, r#"{"resultType":"task","taskId":"task-1"}"#);
+    desk.client_heard(a);
+    for (id, method) in [(2, "tasks/get"), (3, "tasks/cancel")] {
+        assert_eq!(reaches(&mut desk, a, child, &ask(id, method, r#","taskId":"task-1""#)), Ok(()));
+    }
+    desk.kill(child);
+    let heard = desk.client_heard(a);
+    assert_eq!((heard.len(), &heard[0]["id"]), (1, &json!(3)), "a deed is not done twice");
+    let child = start(&mut desk);
+    let again = desk.server_heard(child).pop().expect("asked");
+    assert_eq!(
+        (&again["method"], &again["params"]["taskId"]),
+        (&json!("tasks/get"), &json!("task-1"))
+    );
+}
+
 /// The server gives a state to a session, in a result that asks for input.
 fn give(desk: &mut Desk, session: SessionId, child: ChildId, state: &str) {
     desk.client(session, &ask(1, "tools/call", r#","name":"t""#));
@@ -102,6 +124,32 @@ fn a_request_state_is_only_taken_from_whom_it_was_given_to() {
 }
 
 #[test]
+fn only_who_was_asked_for_input_was_given_a_state() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    let wants = r#"{"resultType":"input_required","requestState":"s","inputRequests":{}}"#;
+    // A result that is complete, and a method that may not want input.
+    let complete = wants.replace("input_required", "complete");
+    let call = ask(1, "tools/call", r#","name":"t""#);
+    for (line, result) in [(&call, &*complete), (&ask(1, "tools/list", ""), wants)] {
+        desk.client(a, line);
+        let asked = desk.server_heard(child).remove(0);
+        desk.answer(child, &asked, result);
+        desk.client_heard(a);
+        assert_eq!(reaches(&mut desk, a, child, &bring("\"s\"")), Err(json!(403)), "{line}");
+    }
+    // A legacy session never sees the state of its round, and so nobody else of its user has it.
+    let legacy = desk.open(2, 1000);
+    desk.initialize(legacy);
+    desk.client_heard(legacy);
+    desk.client(legacy, &super::call("1", None));
+    let asked = desk.server_heard(child).remove(0);
+    desk.answer(child, &asked, wants);
+    desk.server_heard(child);
+    assert_eq!(reaches(&mut desk, a, child, &bring("\"s\"")), Err(json!(403)));
+    assert_eq!(reaches(&mut desk, a, child, &bring("null")), Ok(()), "no state at all");
+}
+
+#[test]
 fn a_request_state_is_known_at_the_next_server_too() {
     let (mut desk, a, child) = desk(Share::Tenant);
     give(&mut desk, a, child, "\"s\"");
@@ -117,6 +165,10 @@ fn where_one_principal_is_alone_with_a_server_its_states_are_the_servers_busines
     for share in [Share::User, Share::Session] {
         let (mut desk, a, child) = desk(share);
         assert_eq!(reaches(&mut desk, a, child, &bring("\"anything\"")), Ok(()), "{share:?}");
+        give(&mut desk, a, child, "\"s\"");
+        let state = serde_json::value::to_raw_value("s").expect("JSON");
+        let remembered = |slot: &Slot| slot.states.was_given(&state, 1000);
+        assert!(!desk.exchange.slots.values().any(remembered), "{share:?}: nobody asks for it");
     }
 }
 

@@ -192,15 +192,43 @@ fn a_change_of_a_list_is_the_end_of_it_and_of_no_other() {
 }
 
 #[test]
-fn an_answer_that_was_on_its_way_during_a_change_is_not_kept() {
+fn a_change_of_the_resources_is_the_end_of_all_that_is_read_and_listed_of_them() {
     let (mut desk, a, _, child) = desk();
-    let list = ask("1", "tools/list", "");
-    desk.client(a, &list);
-    let asked = desk.server_heard(child).remove(0);
-    note(&mut desk, child, "tools/list_changed", "{}");
-    desk.answer(child, &asked, &result("5000", "public"));
-    desk.client_heard(a);
-    assert!(asks_the_server(&mut desk, a, child, &list));
+    let lists = ["resources/list", "resources/templates/list", "tools/list"];
+    let [list, templates, tools] = lists.map(|method| ask("1", method, ""));
+    let read = ask("1", "resources/read", r#","uri":"a:b""#);
+    for line in [&list, &templates, &tools, &read] {
+        miss(&mut desk, a, child, line, &result("5000", "public"));
+    }
+    note(&mut desk, child, "resources/updated", r#"{"uri":"a:b"}"#);
+    for line in [&list, &templates] {
+        hit(&mut desk, a, child, line);
+    }
+    miss(&mut desk, a, child, &read, &result("5000", "public"));
+    note(&mut desk, child, "resources/list_changed", "{}");
+    hit(&mut desk, a, child, &tools);
+    for line in [&list, &templates, &read] {
+        assert!(asks_the_server(&mut desk, a, child, line), "{line}");
+    }
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_during_a_change_is_not_kept() {
+    for (method, change, more) in [
+        ("tools/list", "tools/list_changed", ""),
+        ("prompts/list", "prompts/list_changed", ""),
+        ("resources/list", "resources/list_changed", ""),
+        ("resources/read", "resources/updated", r#","uri":"a:b""#),
+    ] {
+        let (mut desk, a, _, child) = desk();
+        let line = ask("1", method, more);
+        desk.client(a, &line);
+        let asked = desk.server_heard(child).remove(0);
+        note(&mut desk, child, change, r#"{"uri":"a:b"}"#);
+        desk.answer(child, &asked, &result("5000", "public"));
+        desk.client_heard(a);
+        assert!(asks_the_server(&mut desk, a, child, &line), "{method}");
+    }
 }
 
 #[test]

@@ -178,3 +178,101 @@ fn a_session_that_waits_is_not_read_on_without_end() {
     assert!(desk.exchange.backlog(a) > 50_000);
     assert_eq!(desk.exchange.backlog(b), 0, "its neighbour is read as before");
 }
+
+#[test]
+fn what_waits_for_a_start_is_not_behind_a_client() {
+    let mut desk = Desk::new(Share::Tenant);
+    let a = desk.open(1, 1000);
+    desk.initialize(a);
+    desk.client(a, &marked(1, "waits"));
+    assert_eq!(desk.exchange.backlog(a), 0, "it has a bound of its own");
+}
+
+#[test]
+fn what_a_session_left_of_its_turns_is_not_saved_up() {
+    let (mut desk, greedy, polite, child) = full();
+    for id in 0..100 {
+        desk.exchange.child_full(child);
+        desk.client(greedy, &marked(id, "greedy"));
+        desk.exchange.child_has_room(child, desk.now);
+    }
+    assert_eq!(desk.server_heard(child).len(), 100);
+    desk.exchange.child_full(child);
+    for id in 1000..1500 {
+        desk.client(greedy, &marked(id, "greedy"));
+    }
+    desk.client(polite, &marked(1, "polite"));
+    desk.exchange.child_has_room(child, desk.now);
+    let heard = desk.server_heard(child);
+    let before = names(&heard).iter().position(|name| *name == "polite").expect("its turn");
+    assert!(before <= 4096 / marked(1000, "greedy").len(), "{before}");
+}
+
+#[test]
+fn a_session_whose_turns_come_waits_anew_for_the_next_one() {
+    let (mut desk, a, _, child) = full();
+    for id in 0..1000 {
+        desk.client(a, &marked(id, "x"));
+    }
+    desk.pass(Duration::from_secs(599));
+    desk.exchange.child_has_room(child, desk.now);
+    desk.exchange.child_full(child);
+    assert!((1..1000).contains(&desk.server_heard(child).len()));
+    desk.pass(Duration::from_secs(599));
+    assert!(desk.client_heard(a).is_empty());
+}
+
+#[test]
+fn what_comes_late_stays_behind_what_waits_although_there_is_room_again() {
+    let (mut desk, a, _, child) = full();
+    for id in 0..1000 {
+        desk.client(a, &marked(id, "x"));
+    }
+    desk.exchange.child_has_room(child, desk.now);
+    desk.client(a, r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"name":"late"}}"#);
+    desk.client(a, &marked(1000, "last"));
+    let mut heard = desk.server_heard(child);
+    while desk.exchange.give_turns(child, desk.now) {
+        heard.append(&mut desk.server_heard(child));
+    }
+    assert_eq!(heard.len(), 1002);
+    assert_eq!(names(&heard[1000..]), ["late", "last"]);
+    assert!(desk.client_heard(a).is_empty(), "nothing was refused");
+}
+
+#[test]
+fn no_turn_is_given_at_a_server_that_is_full_or_being_stopped() {
+    let (mut desk, a, _, child) = full();
+    desk.client(a, &marked(1, "waits"));
+    assert!(!desk.exchange.give_turns(child, desk.now));
+    desk.exchange.restart(None, desk.now);
+    desk.exchange.child_has_room(child, desk.now);
+    assert!(names(&desk.server_heard(child)).is_empty());
+    desk.kill(child);
+    let child = desk.start();
+    assert_eq!(names(&desk.shake(child)), ["waits"]);
+}
+
+#[test]
+fn a_session_whose_input_has_ended_closes_when_its_last_line_had_its_turn() {
+    let (mut desk, a, _, child) = full();
+    desk.client(a, r#"{"jsonrpc":"2.0","method":"notifications/x","params":{"name":"last"}}"#);
+    desk.exchange.client_ended(a, desk.now);
+    assert!(desk.exchange.sessions.contains_key(&a));
+    desk.exchange.child_has_room(child, desk.now);
+    assert_eq!(names(&desk.server_heard(child)), ["last"]);
+    assert!(!desk.exchange.sessions.contains_key(&a));
+}
+
+#[test]
+fn a_session_whose_input_has_ended_gets_its_whole_turn() {
+    let mut desk = Desk::new(Share::Session);
+    let (a, child) = desk.legacy(1, 1000);
+    desk.exchange.child_full(child);
+    // Answered as soon as it is handed on, when nothing else is owed but what is behind it.
+    desk.initialize(a);
+    desk.client(a, &marked(2, "last"));
+    desk.exchange.client_ended(a, desk.now);
+    desk.exchange.child_has_room(child, desk.now);
+    assert_eq!(names(&desk.server_heard(child)), ["last"]);
+}

@@ -100,6 +100,34 @@ fn a_later_page_says_nothing_of_the_first() {
 }
 
 #[test]
+fn what_the_next_server_has_is_what_the_one_after_it_is_held_against() {
+    let (mut desk, a, child) = listed(changing(), ONE);
+    let other = r#"{"tools":[{"name":"other"}]}"#;
+    let (child, asked) = next(&mut desk, child, changing());
+    desk.answer(child, &asked[0], other);
+    assert_eq!(told(&mut desk, a), ["notifications/tools/list_changed"]);
+    let (child, asked) = next(&mut desk, child, changing());
+    desk.answer(child, &asked[0], other);
+    assert!(told(&mut desk, a).is_empty());
+}
+
+#[test]
+fn lists_of_other_elements_differ_also_where_their_text_is_the_same() {
+    let (mut desk, a, child) = listed(changing(), r#"{"tools":[1,23]}"#);
+    let (child, asked) = next(&mut desk, child, changing());
+    desk.answer(child, &asked[0], r#"{"tools":[12,3]}"#);
+    assert_eq!(told(&mut desk, a), ["notifications/tools/list_changed"]);
+}
+
+#[test]
+fn a_server_that_promises_more_than_the_one_before_it_is_compared() {
+    let (mut desk, a, child) = listed(json!({"tools": {}}), ONE);
+    let (child, asked) = next(&mut desk, child, changing());
+    desk.answer(child, &asked[0], r#"{"tools":[]}"#);
+    assert_eq!(told(&mut desk, a), ["notifications/tools/list_changed"]);
+}
+
+#[test]
 fn a_comparison_that_a_death_cut_off_is_a_change() {
     let (mut desk, a, child) = listed(changing(), ONE);
     let (child, asked) = next(&mut desk, child, changing());

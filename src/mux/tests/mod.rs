@@ -11,6 +11,7 @@ mod healing;
 mod health;
 mod inputs;
 mod interleavings;
+mod kept;
 mod limits;
 mod lists;
 mod lives;

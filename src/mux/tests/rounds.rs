@@ -36,7 +36,7 @@ fn asked(
     desk.client_heard(session)
 }
 
-fn reply(desk: &mut Desk, session: SessionId, question: &Value, result: &str) {
+pub(super) fn reply(desk: &mut Desk, session: SessionId, question: &Value, result: &str) {
     let line = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, question["id"]);
     desk.client(session, &line);
 }
@@ -352,23 +352,4 @@ fn rounds_are_bounded_in_number_and_size() {
     let last = heard.last().expect("an answer");
     assert_eq!((&last["id"], &last["error"]["code"]), (&json!(1), &json!(429)));
     assert!(desk.server_heard(at.1).is_empty());
-}
-
-#[test]
-fn lines_that_wait_for_an_answer_are_kept_up_to_a_bound() {
-    let mut desk = Desk::new(Share::Tenant);
-    desk.exchange.plan.message_size = crate::config::tenant::Limit::Unlimited;
-    let (session, child) = desk.upward(1);
-    let large = "x".repeat(9 * 1024 * 1024);
-    let mut calls = Vec::new();
-    for id in 0..3 {
-        desk.client(session, &ask(json!(id), "tools/call", json!({"x": large})));
-        calls.push(json!({"id": desk.only(child)["id"]}));
-    }
-    desk.give(child, &calls[2], &required(&[("n", NAME)], None));
-    assert_eq!(desk.code(session, &json!(2)), Some(403), "not kept, and it says so");
-    desk.give(child, &calls[0], &required(&[("n", NAME)], None));
-    let question = desk.client_heard(session).remove(0);
-    reply(&mut desk, session, &question, "{}");
-    assert_eq!(desk.only(child)["params"]["x"].as_str().map(str::len), Some(large.len()));
 }

@@ -212,9 +212,10 @@ impl Puppet {
                 self.listen(id, params);
             }
             "tools/call" => tools::call(self, id, params),
-            _ if method.starts_with("tasks/") && !self.modern => {
-                tools::task(self, method, &id, params)
+            _ if method.starts_with("tasks/") && self.modern => {
+                tools::durable_task(self, method, &id, params);
             }
+            _ if method.starts_with("tasks/") => tools::task(self, method, &id, params),
             _ => self.refuse(&id, -32601, "there is no such method", Value::Null),
         }
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
-const TOOLS: [(&str, &str, bool); 27] = [
+const TOOLS: [(&str, &str, bool); 28] = [
     ("ask", "sends the client a request (method, params) and returns the answer", false),
     ("changed", "adds a tool (name) and says that the list changed", false),
     ("close_stdout", "closes stdout and lives on", false),
@@ -16,6 +16,7 @@ const TOOLS: [(&str, &str, bool); 27] = [
     ("deaf", "answers, then never reads again", false),
     ("die", "exits (code) without an answer", false),
     ("die_once", "exits at the first call in this directory, then answers", true),
+    ("durable", "makes a task of a text, which the next puppet here still knows (modern)", false),
     ("echo", "returns text", true),
     ("endless", "writes some bytes (bytes) without a line's end, then a line's end", false),
     ("environment", "returns the environment, working directory, pid and open descriptors", true),
@@ -83,6 +84,7 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
             let code = arguments["code"].as_i64().unwrap_or(-32000);
             return puppet.refuse(&id, code, string("message"), arguments["data"].clone());
         }
+        "durable" if puppet.modern => durable(string("text")),
         "input" => return input(puppet, &id, params),
         "log" => log(arguments, &params["_meta"]),
         "twice" => {
@@ -285,6 +287,35 @@ fn create_task(puppet: &mut Puppet, id: &Value, result: Value) {
 fn show(name: &str, status: &str) -> Value {
     let at = "2026-01-01T00:00:00Z";
     json!({"taskId": name, "status": status, "createdAt": at, "lastUpdatedAt": at, "ttl": 60000})
+}
+
+/// Makes a task of the modern extension. It is a file of the working directory, so that it outlives us.
+fn durable(said: &str) -> Value {
+    let name = format!("task-of-{}", std::process::id());
+    std::fs::write(&name, said).expect("a writable directory");
+    let mut task = show_modern(&name, "working");
+    task["resultType"] = json!("task");
+    task
+}
+
+fn show_modern(name: &str, status: &str) -> Value {
+    let at = "2026-01-01T00:00:00Z";
+    json!({"taskId": name, "status": status, "createdAt": at, "lastUpdatedAt": at, "ttlMs": 60000})
+}
+
+/// `tasks/*` of the modern extension.
+pub(crate) fn durable_task(puppet: &Puppet, method: &str, id: &Value, params: &Value) {
+    let name = params["taskId"].as_str().filter(|name| name.starts_with("task-of-"));
+    let found = name.and_then(|name| Some((name, std::fs::read_to_string(name).ok()?)));
+    match (method, found) {
+        ("tasks/get", Some((name, said))) => {
+            let mut task = show_modern(name, "completed");
+            task["result"] = text(&said);
+            puppet.answer(id, task);
+        }
+        ("tasks/get", None) => puppet.refuse(id, -32602, "there is no such task", Value::Null),
+        _ => puppet.refuse(id, -32601, "there is no such method", Value::Null),
+    }
 }
 
 /// `tasks/*` of 2025-11-25.
