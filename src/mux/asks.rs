@@ -173,9 +173,11 @@ impl Exchange {
 
     fn unsubscribe(&mut self, id: SessionId, child: ChildId, params: &Params<'_>) -> Special {
         let Some(uri) = params.uri.and_then(text) else { return Special::Pass(Kind::Plain) };
-        let held = self.sessions.get_mut(&id).is_some_and(|s| s.subscriptions.remove(uri.as_ref()));
-        // The server keeps one subscription for all: only the last one ends it.
-        if held && self.is_held(child, Some(id), &uri) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.subscriptions.remove(uri.as_ref());
+        }
+        // The server keeps one subscription for all: only the last one ends it, and nobody who has none.
+        if self.is_held(child, Some(id), &uri) {
             return Special::Answer;
         }
         Special::Pass(Kind::Plain)
