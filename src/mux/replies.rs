@@ -68,7 +68,8 @@ impl Exchange {
         };
         if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
             pending.cancelled = true;
-            pending.again = None;
+            // Nothing is sent again for it, and its client can have many more.
+            (pending.again, pending.kept) = (None, None);
         }
         let mut splice = Splice::of(line);
         splice.replace(request, id.to_string().into_bytes());
