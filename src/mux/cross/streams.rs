@@ -16,7 +16,7 @@ use crate::mcp::splice::Splice;
 use crate::mux::asks::covers;
 use crate::mux::child::{Kind, Owner};
 use crate::mux::exchange::Exchange;
-use crate::mux::listens::{Filter, Listen};
+use crate::mux::listens::{self, Filter, Listen};
 use crate::mux::outbox::ChildId;
 use crate::mux::request::{Request, look_inside};
 use crate::mux::session::{Raw, Session};
@@ -93,9 +93,7 @@ impl Exchange {
         });
         let too_many = filter.resource_subscriptions.len() + unanswered > UNANSWERED;
         if too_many || !self.note_listen(id, raw_id, request.line) {
-            let said = "this session has too many subscriptions, or this one is too long";
-            let failure = Failure::new(Code::TooMany, "subscriptions", said);
-            return self.refuse(id, Some(raw_id), &failure);
+            return self.refuse(id, Some(raw_id), &listens::too_many());
         }
         self.begin_stream(id, child, &raw_id.into());
     }

@@ -15,6 +15,7 @@ mod lists;
 mod lives;
 mod rounds;
 mod routing;
+mod strangers;
 mod upward;
 
 use std::collections::BTreeMap;
