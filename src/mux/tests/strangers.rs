@@ -228,3 +228,34 @@ fn what_is_kept_for_a_user_is_not_given_to_it_with_other_permissions() {
     desk.exchange.configure(plan(Share::Tenant), desk.now);
     assert_eq!(answered(&mut desk, a), 1);
 }
+
+#[test]
+fn who_calls_and_gives_up_again_and_again_makes_nothing_grow() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    let (b, _) = desk.legacy(2, 1001);
+    desk.client(b, &call("1", None));
+    for id in 0..5000 {
+        desk.client(a, &call(&id.to_string(), None));
+        desk.client(a, &cancel(&json!(id)));
+    }
+    assert_eq!(desk.exchange.children[&child].pending.len(), 1025, "of a server that answers none");
+    let heard = desk.server_heard(child);
+    let (of_b, last) = (&heard[0], &heard[heard.len() - 2]);
+    // A late answer still comes, and a neighbour's call is what it was.
+    desk.answer(child, last, "{}");
+    assert_eq!(desk.client_heard(a)[0]["id"], 4999);
+    desk.answer(child, of_b, "{}");
+    assert_eq!(desk.client_heard(b)[0]["id"], 1);
+    // The next server counts its requests anew.
+    desk.kill(child);
+    desk.client(b, &call("2", None));
+    let next = desk.start();
+    desk.shake(next);
+    for id in 0..3000 {
+        desk.client(a, &call(&id.to_string(), None));
+        desk.client(a, &cancel(&json!(id)));
+    }
+    let of_b = desk.exchange.sessions[&b].in_flight.values().next().copied().expect("in flight");
+    assert!(desk.exchange.children[&next].pending.contains_key(&of_b));
+}
