@@ -98,7 +98,10 @@ impl Exchange {
         };
         let session = *session;
         let reused = match self.sessions.get(&session) {
-            Some(asker) => pending.cancelled && asker.in_flight.contains_key(raw_id),
+            // What waits may have any id.
+            Some(asker) => {
+                pending.cancelled && (asker.has_open(raw_id) || !asker.waiting.is_empty())
+            }
             None => true,
         };
         if reused {

@@ -249,10 +249,11 @@ impl Exchange {
         uris.for_each(|uri| self.release(child, uri));
     }
 
-    /// We end a session: its subscriptions get their results.
+    /// We end a session: its subscriptions get their results, but for those that a modern server holds.
     pub(in crate::mux) fn finish_streams(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let own = session.listens.iter().filter(|listen| listen.stream.is_some());
+        let own = session.listens.iter();
+        let own = own.filter(|listen| !session.in_flight.contains_key(&listen.raw_id));
         let lines: Vec<_> = own.map(Listen::closing).collect();
         for line in lines {
             self.send(id, |out| out.extend_from_slice(&line));

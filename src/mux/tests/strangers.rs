@@ -110,7 +110,7 @@ fn too_many_subscriptions_of_a_server_that_cannot_run_are_refused() {
     desk.client_heard(a);
     let mut heard = Vec::new();
     for id in 0..40 {
-        desk.client(a, &format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"subscriptions/listen","params":{{"notifications":{{"toolsListChanged":true}},"_meta":{{{META}}}}}}}"#));
+        desk.client(a, &listen(id));
         heard.extend(desk.client_heard(a));
     }
     assert_eq!(heard.len(), 40, "each is acknowledged or answered");
@@ -258,4 +258,64 @@ fn who_calls_and_gives_up_again_and_again_makes_nothing_grow() {
     }
     let of_b = desk.exchange.sessions[&b].in_flight.values().next().copied().expect("in flight");
     assert!(desk.exchange.children[&next].pending.contains_key(&of_b));
+}
+
+#[test]
+fn a_late_answer_is_none_to_another_request_of_that_id() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.upward(1);
+    let line = ask(json!(1), "tools/call", json!({"name": "t"}));
+    desk.client(a, &line);
+    let first = desk.only(child);
+    desk.client(a, &cancel(&json!(1)));
+    desk.client(a, &line);
+    let second = desk.server_heard(child).pop().expect("the second");
+    desk.give(child, &second, &required(&[("n", NAME)], None));
+    let question = desk.client_heard(a).remove(0);
+    desk.give(child, &first, r#"{"resultType":"complete","content":["first"]}"#);
+    assert!(desk.client_heard(a).is_empty(), "its client is asked for the second one");
+    desk.client(a, &json!({"jsonrpc": "2.0", "id": question["id"], "result": {}}).to_string());
+    // The same where the second one waits for its turn.
+    let (mut desk, line) = (Desk::new(Share::Tenant), call("1", None));
+    let (a, child) = desk.legacy(1, 1000);
+    desk.client(a, &line);
+    let first = desk.server_heard(child).remove(0);
+    desk.client(a, &cancel(&json!(1)));
+    desk.exchange.child_full(child);
+    desk.client(a, &line);
+    desk.answer(child, &first, "{}");
+    assert!(desk.client_heard(a).is_empty());
+}
+
+fn listen(id: u64) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"subscriptions/listen","params":{{"notifications":{{"toolsListChanged":true}},"_meta":{{{META}}}}}}}"#
+    )
+}
+
+#[test]
+fn the_late_end_of_a_subscription_is_not_the_end_of_another_one_of_that_id() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.modern(1);
+    desk.client(a, &listen(1));
+    let first = desk.server_heard(child).remove(0);
+    desk.client(a, &cancel(&json!(1)));
+    desk.client(a, &listen(1));
+    desk.answer(child, &first, r#"{"resultType":"complete"}"#);
+    assert!(desk.client_heard(a).is_empty());
+    assert_eq!(desk.exchange.sessions[&a].listens.len(), 1, "the next server gets it too");
+}
+
+#[test]
+fn a_subscription_that_no_server_holds_has_an_end_all_the_same() {
+    let mut desk = Desk::new(Share::Tenant);
+    let a = desk.open(1, 1000);
+    desk.client(a, &listen(1));
+    let child = desk.start();
+    desk.exchange.child_ended(child, "no such file", true, desk.now);
+    assert_eq!(desk.client_heard(a)[0]["method"], "notifications/subscriptions/acknowledged");
+    let bye = Farewell { reason: "bye".to_owned(), code: 0 };
+    desk.exchange.drain(bye, Duration::from_secs(5), desk.now);
+    let heard = desk.client_heard(a);
+    assert_eq!((&heard[0]["id"], &heard[0]["result"]["resultType"]), (&json!(1), &json!("complete")));
 }
