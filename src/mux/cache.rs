@@ -11,6 +11,7 @@ use super::again::{carries_input, input_of};
 use super::asks::covers;
 use super::request::Request;
 use crate::mcp::envelope::{Params, members, text};
+use crate::mcp::era::MODERN;
 use crate::mcp::method::Method;
 use crate::mcp::splice::{Splice, member_ranges};
 use crate::wire::Holder;
@@ -115,7 +116,7 @@ impl Cache {
     pub(super) fn wanted(&self, request: &Request<'_>) -> Option<Wanted> {
         let method = Method::of(request.method);
         let params = request.envelope.params;
-        if !method.is_cacheable() || carries_input(params) {
+        if !method.is_cacheable() || carries_input(params) || !is_spoken(request) {
             return None;
         }
         let params = params.map_or(Some(Vec::new()), without_meta)?;
@@ -242,6 +243,13 @@ impl Cache {
         let changes = self.changes.map(|changes| changes + 1);
         *self = Self { changes, next_age: self.next_age, ..Self::default() };
     }
+}
+
+/// Whether a request is of a revision that results are kept of: to another one a server says that it does
+/// not speak it.
+fn is_spoken(request: &Request<'_>) -> bool {
+    !request.is_modern()
+        || request.meta.protocol_version.and_then(text).is_some_and(|asked| asked == MODERN)
 }
 
 /// Raw parameters without their `_meta`; none where they are no object.

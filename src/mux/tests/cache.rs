@@ -265,3 +265,15 @@ fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
     assert!(asks_the_server(&mut desk, a, child, &read(419)), "4 MiB hold twenty of these");
     hit(&mut desk, a, child, &read(420));
 }
+
+#[test]
+fn a_request_of_another_revision_hears_what_its_server_says_of_that() {
+    let (mut desk, a, _, child) = desk();
+    miss(&mut desk, a, child, &ask("1", "tools/list", ""), &result("60000", "public"));
+    hit(&mut desk, a, child, &ask("1", "tools/list", ""));
+    let other = ask("1", "tools/list", "").replace("2026-07-28", "2099-01-01");
+    assert!(asks_the_server(&mut desk, a, child, &other));
+    let none = r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#;
+    miss(&mut desk, a, child, &ask("1", "server/discover", ""), &result("60000", "public"));
+    assert!(asks_the_server(&mut desk, a, child, none));
+}
