@@ -317,5 +317,33 @@ fn a_subscription_that_no_server_holds_has_an_end_all_the_same() {
     let bye = Farewell { reason: "bye".to_owned(), code: 0 };
     desk.exchange.drain(bye, Duration::from_secs(5), desk.now);
     let heard = desk.client_heard(a);
-    assert_eq!((&heard[0]["id"], &heard[0]["result"]["resultType"]), (&json!(1), &json!("complete")));
+    assert_eq!(
+        (&heard[0]["id"], &heard[0]["result"]["resultType"]),
+        (&json!(1), &json!("complete"))
+    );
+}
+
+#[test]
+fn who_leaves_ends_no_subscription_that_another_one_is_about_to_have() {
+    let subscribe =
+        r#"{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{"uri":"x:/1"}}"#;
+    for leaves in [true, false] {
+        let mut desk = Desk::new(Share::Tenant);
+        let (a, child) = desk.legacy(1, 1000);
+        let (b, _) = desk.legacy(2, 1001);
+        desk.client(a, subscribe);
+        let asked = desk.server_heard(child).remove(0);
+        desk.answer(child, &asked, "{}");
+        desk.client(b, subscribe);
+        let asked = desk.server_heard(child).remove(0);
+        if leaves {
+            desk.exchange.close_session(a, Farewell { reason: String::new(), code: 0 });
+        } else {
+            desk.client(a, &subscribe.replace("subscribe", "unsubscribe"));
+        }
+        assert!(desk.server_heard(child).is_empty(), "the server would forget both: {leaves}");
+        desk.answer(child, &asked, "{}");
+        desk.exchange.close_session(b, Farewell { reason: String::new(), code: 0 });
+        assert_eq!(desk.server_heard(child)[0]["method"], "resources/unsubscribe");
+    }
 }
