@@ -8,6 +8,8 @@ use super::rounds::{NAME, required};
 use super::upward::ask;
 use super::{Desk, META, call, plan};
 use crate::config::tenant::Share;
+use crate::mcp::line::Line;
+use crate::mcp::scan::Head;
 use crate::mux::outbox::{ChildId, End};
 use crate::names::SessionId;
 use crate::wire::Farewell;
@@ -346,4 +348,20 @@ fn who_leaves_ends_no_subscription_that_another_one_is_about_to_have() {
         desk.exchange.close_session(b, Farewell { reason: String::new(), code: 0 });
         assert_eq!(desk.server_heard(child)[0]["method"], "resources/unsubscribe");
     }
+}
+
+#[test]
+fn an_answer_to_this_mux_that_is_too_long_is_no_agreement_and_no_silence() {
+    let mut desk = Desk::new(Share::Tenant);
+    let a = desk.open(1, 1000);
+    let filter = r#""notifications":{"resourceSubscriptions":["x:/1"]}"#;
+    desk.client(a, &format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{filter},"_meta":{{{META}}}}}}}"#));
+    let child = desk.start();
+    let heard = desk.shake_with(child, json!({"resources": {"subscribe": true}}));
+    let asked = heard.iter().find(|line| line["method"] == "resources/subscribe").expect("asked");
+    let head = Head { id: Some(asked["id"].to_string().into_bytes()), has_method: false };
+    desk.exchange.child_line(child, Line::TooLong(head), desk.now);
+    let heard = desk.client_heard(a);
+    assert_eq!(heard[0]["method"], "notifications/subscriptions/acknowledged", "{heard:?}");
+    assert_eq!(heard[0]["params"]["notifications"], json!({}));
 }
