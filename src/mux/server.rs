@@ -47,7 +47,9 @@ impl Exchange {
         match pending.owner {
             Owner::Held(held) => self.held_failed(child, held, too_large(limit)),
             Owner::Session { session, raw_id } => {
-                self.refuse(session, Some(&raw_id), &too_large(limit));
+                if !pending.cancelled {
+                    self.refuse(session, Some(&raw_id), &too_large(limit));
+                }
                 self.close_if_done(session);
             }
             Owner::Feed(session) => self.feed_lost(child, session, id.unwrap_or_default()),

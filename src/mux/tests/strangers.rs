@@ -365,3 +365,16 @@ fn an_answer_to_this_mux_that_is_too_long_is_no_agreement_and_no_silence() {
     assert_eq!(heard[0]["method"], "notifications/subscriptions/acknowledged", "{heard:?}");
     assert_eq!(heard[0]["params"]["notifications"], json!({}));
 }
+
+#[test]
+fn an_answer_that_is_too_long_is_no_error_of_a_call_that_was_given_up() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    desk.client(a, &call("1", None));
+    let first = desk.server_heard(child).remove(0);
+    desk.client(a, &cancel(&json!(1)));
+    desk.client(a, &call("1", None));
+    let head = Head { id: Some(first["id"].to_string().into_bytes()), has_method: false };
+    desk.exchange.child_line(child, Line::TooLong(head), desk.now);
+    assert!(desk.client_heard(a).is_empty(), "the second call of that id goes on");
+}
