@@ -8,7 +8,7 @@ mod support;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use support::{DEADLINE, Era, Home, Session, Supervisor, puppet, puppet_tenant};
+use support::{DEADLINE, Era, Held, Home, Session, Supervisor, puppet, puppet_tenant, tenant};
 
 fn open(supervisor: &Supervisor<'_>, target: &str) -> Session {
     let mut session = supervisor.connect(target);
@@ -76,6 +76,34 @@ fn a_server_that_stops_reading_holds_up_its_own_calls_and_nothing_else() {
     assert!(b.close().success(), "nothing was owed to it any more");
     a.kill();
     echo(&mut well);
+    supervisor.stop();
+}
+
+/// The lines are few and long, so that no answer ever has to wait for room: that would wake its client up too.
+#[test]
+fn the_end_of_a_server_that_stopped_reading_lets_its_clients_go_on() {
+    let home = Home::new();
+    let program = home.path().join("server");
+    std::fs::copy(puppet(), &program).expect("copied");
+    home.tenant("acme", &tenant(&program, &[]));
+    let supervisor = home.start();
+    let mut a = open(&supervisor, "acme");
+    let running = |tenant: &Value| !tenant["servers"][0]["children"][0]["pid"].is_null();
+    let status = home.tenant_status("acme", running);
+    let pid = status["servers"][0]["children"][0]["pid"].as_u64().expect("a pid");
+    let server = Held::of(u32::try_from(pid).expect("a pid")).expect("it runs");
+    a.call("deaf", json!({}));
+    // More than lies in the server's pipe (64 KiB) and is read on for it (256 KiB), with a rest that its
+    // own pipe (64 KiB) holds.
+    let long = json!({"name": "echo", "arguments": {"text": "x".repeat(50_000)}});
+    for _ in 0..8 {
+        a.ask("tools/call", long.clone());
+    }
+    let rest: Vec<_> = (0..600).map(|_| a.ask("tools/call", nap(0))).collect();
+    std::fs::remove_file(&program).expect("removed");
+    server.kill();
+    let answer = a.answer(rest.last().expect("many"));
+    assert!(answer["error"].is_object(), "no server will have it: {answer}");
     supervisor.stop();
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::abilities::{knows_tasks, needed};
-use super::child::{Kind, Owner};
+use super::child::{Kind, Owner, Pending};
 use super::client::Special;
 use super::cross::waiting_calls::Question;
 use super::exchange::{Exchange, LONGEST_LINE};
@@ -201,9 +201,11 @@ impl Exchange {
 
     fn unsubscribe(&mut self, id: SessionId, child: ChildId, params: &Params<'_>) -> Special {
         let Some(uri) = params.uri.and_then(text) else { return Special::Pass(Kind::Plain) };
-        let held = self.sessions.get_mut(&id).is_some_and(|s| s.subscriptions.remove(uri.as_ref()));
-        // The server keeps one subscription for all: only the last one ends it.
-        if held && self.is_held(child, Some(id), &uri) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.subscriptions.remove(uri.as_ref());
+        }
+        // The server keeps one subscription for all: only the last one ends it, and nobody who has none.
+        if self.is_held(child, Some(id), &uri) {
             return Special::Answer;
         }
         Special::Pass(Kind::Plain)
@@ -212,6 +214,15 @@ impl Exchange {
     /// Whether anybody on a child holds a subscription to that resource, or is about to: as a legacy client
     /// (`but` for this session) or by a stream of a modern one.
     pub(super) fn is_held(&self, child: ChildId, but: Option<SessionId>, uri: &str) -> bool {
+        let is_asked_for = |pending: &Pending| match (&pending.kind, &pending.owner) {
+            (Kind::Subscribe(asked), Owner::Session { session, .. }) => {
+                asked == uri && but != Some(*session)
+            }
+            _ => false,
+        };
+        if self.children.get(&child).is_some_and(|it| it.pending.values().any(is_asked_for)) {
+            return true;
+        }
         let attached = self.attached(child);
         attached.iter().filter_map(|id| self.sessions.get(id)).any(|session| {
             (but != Some(session.id) && session.subscriptions.contains(uri))

@@ -14,6 +14,7 @@ use super::request::Request;
 use crate::mcp::envelope::{Params, members, text};
 use crate::mcp::method::Method;
 use crate::mcp::splice::{Splice, member_ranges};
+use crate::wire::Holder;
 
 /// The longest result (and the longest parameters) that is kept, bytes.
 const LONGEST: usize = 256 * 1024;
@@ -30,8 +31,22 @@ struct Question {
     method: Method,
     /// The raw parameters without `_meta`; empty where nothing else is in them.
     params: Box<[u8]>,
-    /// The principal that it is for; none where it is for everybody.
-    uid: Option<u32>,
+    /// Whom it is for; none where it is for everybody.
+    whose: Option<Principal>,
+}
+
+/// Whom a server knows a request to be from. What a user may do can differ from session to session, where
+/// its grants were changed between.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Principal {
+    uid: u32,
+    permissions: Vec<String>,
+}
+
+impl Principal {
+    pub(super) fn of(holder: &Holder) -> Self {
+        Self { uid: holder.uid, permissions: holder.permissions.clone() }
+    }
 }
 
 /// A request whose answer may be kept.
@@ -109,35 +124,46 @@ impl Cache {
             return None;
         }
         let params = params.map_or(Some(Vec::new()), without_meta)?;
-        let question = Question { method, params: params.into(), uid: None };
+        let question = Question { method, params: params.into(), whose: None };
         Some(Wanted { changes: self.changes_of(method), question })
     }
 
-    /// What answers a request of `uid`, and for how many milliseconds it still does.
-    pub(super) fn get(&self, wanted: &Wanted, uid: u32, now: Instant) -> Option<(&RawValue, u64)> {
+    /// What answers a request of `asker`, and for how many milliseconds it still does.
+    pub(super) fn get(
+        &self,
+        wanted: &Wanted,
+        asker: Principal,
+        now: Instant,
+    ) -> Option<(&RawValue, u64)> {
         let mut question = wanted.question.clone();
         // Somebody's own is the newer one: keeping it takes the public one away.
-        question.uid = Some(uid);
+        question.whose = Some(asker);
         let entry = self.entries.get(&question).or_else(|| {
-            question.uid = None;
+            question.whose = None;
             self.entries.get(&question)
         })?;
         Some((&entry.result, entry.left(now)?))
     }
 
     /// Keeps a result, if its server allows it.
-    pub(super) fn put(&mut self, wanted: Wanted, uid: u32, result: &RawValue, now: Instant) {
+    pub(super) fn put(
+        &mut self,
+        wanted: Wanted,
+        asker: Principal,
+        result: &RawValue,
+        now: Instant,
+    ) {
         let Wanted { mut question, changes } = wanted;
         let Some(terms) = Terms::read(result) else { return };
         let size = result.get().len() + question.params.len();
         if changes != self.changes_of(question.method) || size > LONGEST {
             return;
         }
-        for whose in [None, Some(uid)] {
-            question.uid = whose;
+        for whose in [None, Some(asker.clone())] {
+            question.whose = whose;
             self.remove(&question);
         }
-        question.uid = if terms.public { None } else { Some(uid) };
+        question.whose = if terms.public { None } else { Some(asker) };
         self.next_age += 1;
         let entry = Entry {
             result: result.to_owned(),
@@ -216,7 +242,7 @@ impl Cache {
         }
     }
 
-    /// Its server is gone, with everything that was asked of it: nothing is known of the next one.
+    /// What was kept counts no more: its server is gone, or hears something else with each request.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -290,16 +316,22 @@ mod tests {
         RawValue::from_string(text.to_owned()).expect("JSON")
     }
 
+    fn who(uid: u32) -> Principal {
+        let user = uid.to_string();
+        let holder = Holder { uid, gid: uid, groups: Vec::new(), user, permissions: Vec::new() };
+        Principal::of(&holder)
+    }
+
     fn wanted(cache: &Cache, params: &str) -> Wanted {
         let method = Method::Tools;
-        let question = Question { method, params: params.as_bytes().into(), uid: None };
+        let question = Question { method, params: params.as_bytes().into(), whose: None };
         Wanted { question, changes: cache.changes_of(method) }
     }
 
     fn put(cache: &mut Cache, params: &str, uid: u32, ttl: u32, scope: &str) {
         let result = format!(r#"{{"resultType":"complete","ttlMs":{ttl},"cacheScope":"{scope}"}}"#);
         let wanted = wanted(cache, params);
-        cache.put(wanted, uid, &raw(&result), Instant::now());
+        cache.put(wanted, who(uid), &raw(&result), Instant::now());
         let sizes = cache.entries.iter().map(|(question, entry)| entry.size(question));
         assert_eq!(cache.bytes, sizes.sum::<usize>());
         assert_eq!(cache.by_age.len(), cache.entries.len());
@@ -328,9 +360,9 @@ mod tests {
         put(&mut cache, "{}", 1, 5000, "public");
         put(&mut cache, "{}", 2, 5000, "private");
         let asked = wanted(&cache, "{}");
-        assert!(cache.get(&asked, 2, Instant::now()).is_some());
+        assert!(cache.get(&asked, who(2), Instant::now()).is_some());
         assert!(
-            cache.get(&asked, 3, Instant::now()).is_none(),
+            cache.get(&asked, who(3), Instant::now()).is_none(),
             "it is not what the server has now"
         );
     }

@@ -13,16 +13,17 @@ use super::abilities::Abilities;
 use super::cache::Wanted;
 use super::child::{Kind, Pending};
 use super::cross::handshake;
-use super::dress::{Suit, bad, bad_id, dress, needs_params, too_large};
+use super::dress::{Suit, bad, bad_id, dress, too_large};
 use super::exchange::{Exchange, LONGEST_LINE};
+use super::finish::stopping;
 use super::flight::owned_by;
 use super::lists::List;
 use super::outbox::{ChildId, End};
-use super::request::{Request, look_inside};
+use super::request::{Request, look};
 use super::session::{Greeting, IN_FLIGHT, Placard};
 use super::start::Readiness;
 use crate::mcp::envelope::{
-    CURSOR, Envelope, LONGEST_ID, META, Message, good_id, may_have, members, text,
+    CURSOR, Envelope, LONGEST_ID, Message, good_id, may_have, members, text,
 };
 use crate::mcp::era::{self, Era, level_rank};
 use crate::mcp::error::{Code, Failure};
@@ -116,18 +117,7 @@ impl Exchange {
             let failure = Failure::new(Code::Unavailable, "stopping", farewell.reason.clone());
             return self.refuse(session, Some(raw_id), &failure);
         }
-        let looked = match envelope.params {
-            // What is no object has no place for a context, and is looked at to be refused.
-            Some(params)
-                if params.get().starts_with('{')
-                    && !needs_params(method)
-                    && !may_have(params, &META) =>
-            {
-                Ok(Default::default())
-            }
-            params => look_inside(params),
-        };
-        let (params, meta) = match looked {
+        let (params, meta) = match look(method, envelope.params) {
             Ok((_, meta)) if meta.progress_token.is_some_and(|it| it.get().len() > LONGEST_ID) => {
                 return self.refuse(session, Some(raw_id), &bad_id());
             }
@@ -195,6 +185,8 @@ impl Exchange {
         let readiness = match self.serving_child(asker) {
             _ if !asker.waiting.is_empty() => Readiness::Wait,
             Some(child) => Readiness::Ready(child),
+            // What a round brings back may come while nothing is started any more.
+            None if self.draining.is_some() => Readiness::Refuse(stopping()),
             None => self.want(session, now),
         };
         let readiness = match readiness {

@@ -17,6 +17,8 @@ impl Exchange {
         for id in ids {
             self.configure_session(id);
         }
+        // Each request says of its tenant what the plan says.
+        self.slots.values_mut().for_each(|slot| slot.cache.clear());
         self.hold_back(&old, now);
         self.try_again(None, now);
         self.start_always(now);
@@ -42,7 +44,9 @@ impl Exchange {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let old = session.slot.clone();
         session.bind(share);
+        session.in_line = false;
         let new = session.slot.clone();
+        self.leave_line(id, &old);
         if let Some(slot) = self.slots.get_mut(&old) {
             slot.sessions.remove(&id);
             if slot.sessions.is_empty() && slot.child.is_none() {

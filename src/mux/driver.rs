@@ -116,6 +116,8 @@ impl Driver {
             Act::StopChild { child, patience } => self.stop_child(child, patience),
             Act::ForgetChild { child, server, reason } => {
                 self.children.borrow_mut().remove(&child);
+                // What waited for its turn there holds nobody up any more.
+                self.room.notify_waiters();
                 self.tell(&FromMux::Gone { child, server, reason });
             }
             Act::Remember { program } => self.remember(&program),
@@ -293,7 +295,11 @@ impl Driver {
                 }
             };
             tokio::select! {
-                () = due => self.with(super::exchange::Exchange::tick),
+                () = due => {
+                    self.with(super::exchange::Exchange::tick);
+                    // Lines may have waited too long for a turn, and be gone.
+                    self.room.notify_waiters();
+                }
                 () = self.alarm.notified() => {}
             }
         }

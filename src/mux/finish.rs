@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::child::{Child, Kind, Owner, Shake};
 use super::exchange::Exchange;
 use super::outbox::{Act, ChildId, End};
+use super::request::reread;
 use super::session::{Ask, Asker, Session, SlotKey};
 use super::timers::Timer;
 use crate::config::tenant::Limit;
@@ -44,6 +45,9 @@ impl Exchange {
         }
         if let Some(child) = self.slots.get(&session.slot).and_then(|slot| slot.child) {
             self.let_go(child, &session);
+        }
+        if session.in_line {
+            self.leave_line(id, &session.slot);
         }
         self.arm_idle(&session.slot, self.now);
         self.out.act(Act::CloseSession { session: id, farewell });
@@ -303,7 +307,7 @@ impl Exchange {
         }
         self.now = now;
         self.draining = Some(farewell);
-        let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
+        let failure = stopping();
         let slots: Vec<_> = self.slots.keys().cloned().collect();
         for slot in slots {
             self.fail_waiting(&slot, &failure);
@@ -343,12 +347,15 @@ impl Exchange {
 
     /// What the drain did not wait for is answered all the same.
     fn refuse_in_flight(&mut self, id: SessionId) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let waiting = session.take_waiting();
         let rounds = session.rounds.open().chain(session.feed.waiting());
         let open: Vec<_> = session.in_flight.keys().chain(rounds).cloned().collect();
-        let failure = Failure::new(Code::Unavailable, "stopping", "tenantd is stopping");
         for raw_id in open {
-            self.refuse(id, Some(&raw_id), &failure);
+            self.refuse(id, Some(&raw_id), &stopping());
+        }
+        for line in waiting {
+            reread(&line.bytes, |request| self.refuse(id, Some(request.raw_id()), &stopping()));
         }
     }
 
@@ -360,4 +367,9 @@ impl Exchange {
     pub(super) fn log(&mut self, server: &ServerName, text: &str) {
         self.out.act(Act::Log { server: server.clone(), text: text.to_owned() });
     }
+}
+
+/// What is said to requests once the mux is on its way out.
+pub(super) fn stopping() -> Failure {
+    Failure::new(Code::Unavailable, "stopping", "tenantd is stopping")
 }

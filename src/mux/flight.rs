@@ -95,7 +95,9 @@ impl Exchange {
             // Cancelled, and its id was used again: that one is still in flight.
             session.in_flight.insert(raw_id.clone(), other);
         }
-        if let (Kind::Listen, Owner::Session { session, raw_id }) = (&pending.kind, &pending.owner)
+        // One that was cancelled is forgotten already, and its id may be another one's.
+        if let (Kind::Listen, Owner::Session { session, raw_id }, false) =
+            (&pending.kind, &pending.owner, pending.cancelled)
         {
             self.forget_listen(*session, raw_id);
         }

@@ -13,6 +13,7 @@ use super::request::{Request, reread};
 use super::session::Raw;
 use crate::mcp::envelope::{Envelope, members};
 use crate::mcp::era::META_SUBSCRIPTION;
+use crate::mcp::error::{Code, Failure};
 use crate::names::SessionId;
 
 /// Subscriptions of one session that are kept.
@@ -137,7 +138,9 @@ impl Exchange {
 
     /// Notes a subscription that no child can hold now, and acknowledges it.
     pub(super) fn keep_listening(&mut self, id: SessionId, request: &Request<'_>) {
-        self.note_listen(id, request.raw_id(), request.line);
+        if !self.note_listen(id, request.raw_id(), request.line) {
+            return self.refuse(id, Some(request.raw_id()), &too_many());
+        }
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let listen = session.listens.iter_mut().find(|it| *it.raw_id == *request.raw_id());
         let line = listen.and_then(|listen| {
@@ -181,4 +184,10 @@ impl Exchange {
             }
         }
     }
+}
+
+/// What is said to a subscription that cannot be kept here.
+pub(super) fn too_many() -> Failure {
+    let said = "this session has too many subscriptions, or this one is too long";
+    Failure::new(Code::TooMany, "subscriptions", said)
 }

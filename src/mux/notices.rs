@@ -8,11 +8,11 @@ use std::time::Instant;
 use serde_json::value::RawValue;
 
 use super::asks::covers;
-use super::child::{Kind, Owner, Pending};
+use super::child::{Kind, Owner};
 use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::request::look_inside;
-use super::session::{Asker, Greeting};
+use super::session::{Ask, Asker, Greeting};
 use crate::mcp::envelope::{Envelope, Params, our_id, text};
 use crate::mcp::era::{Era, level_rank};
 use crate::mcp::splice::Splice;
@@ -105,37 +105,28 @@ impl Exchange {
         self.send(session, |out| splice.write(out));
     }
 
-    /// A server takes back what it asked a client, or (modern) ends a subscription.
+    /// A legacy server takes back what it asked a client (2025-11-25, basic/utilities/cancellation); a modern
+    /// one ends a subscription (2026-07-28, basic/patterns/cancellation). Both number their requests as
+    /// they like: what came too late to be taken back must not hit a call that has the same number here.
     fn child_cancels(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
         let Some(request) = params.request_id else { return };
         let raw = request.get().as_bytes();
-        let asked = self.sessions.values().find_map(|session| {
-            let ask = session.asks.iter().find(|(_, ask)| {
-                ask.child == child
-                    && matches!(&ask.asker, Asker::Server { raw_id, .. } if **raw_id == *raw)
-            })?;
-            Some((session.id, *ask.0))
-        });
-        if self.held_cancelled(child, raw) {
+        let modern = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Modern));
+        if !modern && self.held_cancelled(child, raw) {
             return;
         }
-        let (session, theirs) = if let Some((session, id)) = asked {
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.asks.remove(&id);
+        let found = if modern {
+            match self.end_listen(child, request) {
+                Some((id, Owner::Feed(session))) => return self.feed_lost(child, session, id),
+                Some((_, Owner::Session { session, raw_id })) => Some((session, raw_id.to_vec())),
+                _ => None,
             }
-            (session, id.to_string().into_bytes())
         } else {
-            let id = our_id(request);
-            match id.and_then(|id| self.end_of_listen(child, id)).map(|pending| pending.owner) {
-                Some(Owner::Session { session, raw_id }) => (session, raw_id.to_vec()),
-                Some(Owner::Feed(session)) => {
-                    return self.feed_lost(child, session, id.unwrap_or_default());
-                }
-                _ => {
-                    let why = "a cancellation of nothing that it can take back";
-                    return self.drop_from(child, why);
-                }
-            }
+            self.forget_ask(child, raw)
+                .map(|(session, ask)| (session, ask.to_string().into_bytes()))
+        };
+        let Some((session, theirs)) = found else {
+            return self.drop_from(child, "a cancellation of nothing that it can take back");
         };
         let mut splice = Splice::of(line);
         splice.replace(request, theirs);
@@ -143,11 +134,27 @@ impl Exchange {
         self.close_if_done(session);
     }
 
-    /// A subscription that its server ends: nothing else is its to cancel (2026-07-28, patterns/cancellation).
-    fn end_of_listen(&mut self, child: ChildId, id: u64) -> Option<Pending> {
+    /// Takes a subscription out of flight that has this id at its server.
+    fn end_listen(&mut self, child: ChildId, request: &RawValue) -> Option<(u64, Owner)> {
+        let id = our_id(request)?;
         let pending = self.children.get(&child)?.pending.get(&id)?;
-        let listens = pending.kind == Kind::Listen || matches!(pending.owner, Owner::Feed(_));
-        if listens { self.settle(child, id) } else { None }
+        if pending.kind != Kind::Listen {
+            return None;
+        }
+        Some((id, self.settle(child, id)?.owner))
+    }
+
+    /// Takes back what a server asked under that id of its: whom, and the id that the client got.
+    fn forget_ask(&mut self, child: ChildId, raw: &[u8]) -> Option<(SessionId, u64)> {
+        self.sessions.values_mut().find_map(|session| {
+            let is_it = |ask: &Ask| {
+                let Asker::Server { raw_id, .. } = &ask.asker else { return false };
+                ask.child == child && **raw_id == *raw
+            };
+            let id = session.asks.iter().find(|(_, ask)| is_it(ask)).map(|(id, _)| *id)?;
+            session.asks.remove(&id);
+            Some((session.id, id))
+        })
     }
 
     /// A log message goes to the one session that it can be about, else to the server log.

@@ -63,12 +63,15 @@ impl Exchange {
         }
         let Some(child) = self.ready_child(session) else { return };
         // Only a request of its own; after this its id is free again.
-        let Some(id) = self.sessions.get_mut(&session).and_then(|s| s.in_flight.remove(raw)) else {
-            return;
-        };
+        let Some(asker) = self.sessions.get_mut(&session) else { return };
+        let Some(id) = asker.in_flight.remove(raw) else { return };
+        if let Some((child, oldest)) = asker.give_up(child, id) {
+            self.settle(child, oldest);
+        }
         if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
             pending.cancelled = true;
-            pending.again = None;
+            // Nothing is sent again for it, and its client can have many more.
+            (pending.again, pending.kept) = (None, None);
         }
         self.forget_in_time(child, id);
         let mut splice = Splice::of(line);

@@ -2,7 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use crate::mcp::envelope::{Envelope, Malformed, Message, Meta, Params, members};
+use super::dress::needs_params;
+use crate::mcp::envelope::{Envelope, META, Malformed, Message, Meta, Params, may_have, members};
 use crate::mcp::era::Era;
 
 /// A request on its way: the line and what was found in it.
@@ -40,8 +41,27 @@ impl Request<'_> {
 pub(super) fn reread(line: &[u8], with: impl FnOnce(&Request<'_>)) {
     let Ok(envelope) = Envelope::read(line) else { return };
     let Ok(Message::Request { id, method }) = envelope.message() else { return };
-    let Ok((params, meta)) = look_inside(envelope.params) else { return };
+    let Ok((params, meta)) = look(&method, envelope.params) else { return };
     with(&Request { line, envelope: &envelope, id, method: &method, params, meta });
+}
+
+/// As [`look_inside`], of a request: only as far as its method needs it. What is passed on unread the first
+/// time must not be refused when it is read again.
+pub(super) fn look<'a>(
+    method: &str,
+    params: Option<&'a RawValue>,
+) -> Result<(Params<'a>, Meta<'a>), Malformed> {
+    match params {
+        // What is no object has no place for a context, and is looked at to be refused.
+        Some(params)
+            if params.get().starts_with('{')
+                && !needs_params(method)
+                && !may_have(params, &META) =>
+        {
+            Ok(Default::default())
+        }
+        params => look_inside(params),
+    }
 }
 
 /// The parameters and the `_meta` that routing depends on.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::value::RawValue;
 
-use super::cache::{Wanted, ttl_of};
+use super::cache::{Principal, Wanted, ttl_of};
 use super::child::Slot;
 use super::cross::upward;
 use super::exchange::Exchange;
@@ -30,11 +30,10 @@ impl Exchange {
         result: &RawValue,
     ) {
         let now = self.now;
-        let Some(uid) = self.sessions.get(&session).map(|session| session.holder.uid) else {
-            return;
-        };
+        let Some(session) = self.sessions.get(&session) else { return };
+        let asker = Principal::of(&session.holder);
         if let Some(slot) = self.slot_of(child) {
-            slot.cache.put(wanted, uid, result, now);
+            slot.cache.put(wanted, asker, result, now);
         }
     }
 
@@ -54,10 +53,11 @@ impl Exchange {
         request: &Request<'_>,
         now: Instant,
     ) -> Result<(), Option<Wanted>> {
-        let uid = self.sessions.get(&session).map(|session| session.holder.uid).ok_or(None)?;
+        let asker = self.sessions.get(&session).ok_or(None)?;
+        let asker = Principal::of(&asker.holder);
         let slot = self.slot_of(child).ok_or(None)?;
         let wanted = slot.cache.wanted(request).ok_or(None)?;
-        let Some((result, left)) = slot.cache.get(&wanted, uid, now) else {
+        let Some((result, left)) = slot.cache.get(&wanted, asker, now) else {
             return Err(Some(wanted));
         };
         let line = era::result(request.raw_id(), result.get().as_bytes());

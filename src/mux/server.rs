@@ -41,14 +41,20 @@ impl Exchange {
 
     fn answer_too_large(&mut self, child: ChildId, id: Option<u64>) {
         let limit = self.line_limit().min(LONGEST_LINE);
-        match id.and_then(|id| self.settle(child, id)).map(|pending| pending.owner) {
-            Some(Owner::Held(held)) => self.held_failed(child, held, too_large(limit)),
-            Some(Owner::Session { session, raw_id }) => {
-                self.refuse(session, Some(&raw_id), &too_large(limit));
+        let Some(pending) = id.and_then(|id| self.settle(child, id)) else {
+            return self.drop_from(child, "it is too long, and no request is known to wait for it");
+        };
+        match pending.owner {
+            Owner::Held(held) => self.held_failed(child, held, too_large(limit)),
+            Owner::Session { session, raw_id } => {
+                if !pending.cancelled {
+                    self.refuse(session, Some(&raw_id), &too_large(limit));
+                }
                 self.close_if_done(session);
             }
-            Some(Owner::Feed(session)) => self.feed_lost(child, session, id.unwrap_or_default()),
-            _ => self.drop_from(child, "it is too long, and no request is known to wait for it"),
+            Owner::Feed(session) => self.feed_lost(child, session, id.unwrap_or_default()),
+            // An answer all the same, that says nothing.
+            Owner::Own => self.own_response(child, &pending.kind, &Envelope::default(), self.now),
         }
     }
 
@@ -98,7 +104,10 @@ impl Exchange {
         };
         let session = *session;
         let reused = match self.sessions.get(&session) {
-            Some(asker) => pending.cancelled && asker.in_flight.contains_key(raw_id),
+            // What waits may have any id.
+            Some(asker) => {
+                pending.cancelled && (asker.has_open(raw_id) || !asker.waiting.is_empty())
+            }
             None => true,
         };
         if reused {

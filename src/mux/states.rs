@@ -89,10 +89,8 @@ impl Exchange {
             #[serde(borrow, rename = "resultType")]
             kind: &'a RawValue,
         }
-        let asks = pending.era == Era::Modern
-            && pending.method.may_need_input()
-            && may_have(result, &REQUEST_STATE);
-        if !asks || !self.is_shared(child) {
+        let asks = pending.method.may_need_input() && may_have(result, &REQUEST_STATE);
+        if !asks || !self.is_shared_modern(child) {
             return;
         }
         let typed = members::<Typed<'_>>(result).ok().and_then(|typed| text(typed.kind));
@@ -108,15 +106,23 @@ impl Exchange {
         }
     }
 
-    /// Why a modern request may not bring a modern server the state that it brings, if it may not.
+    /// Why a request to a modern server may not bring the state that it brings, if it may not; of whichever
+    /// era its client is, the server reads it alike.
     pub(super) fn foreign_state(
         &self,
         session: SessionId,
         child: ChildId,
         request: &Request<'_>,
     ) -> Option<Failure> {
-        let brought = request.params.request_state.filter(|state| state.get() != "null")?;
-        if !Method::of(request.method).may_need_input() || !self.is_shared(child) {
+        if !Method::of(request.method).may_need_input() {
+            return None;
+        }
+        // Read here: of a legacy request without `_meta` nothing else was.
+        let brought = match input_of(request.envelope.params) {
+            Ok(input) => input?.request_state.filter(|state| state.get() != "null")?,
+            Err(malformed) => return Some(super::dress::bad(malformed)),
+        };
+        if !self.is_shared_modern(child) {
             return None;
         }
         let uid = self.sessions.get(&session)?.holder.uid;
@@ -130,9 +136,11 @@ impl Exchange {
         })
     }
 
-    /// Whether several principals can use a child.
-    fn is_shared(&self, child: ChildId) -> bool {
-        self.children.get(&child).is_some_and(|child| child.slot.whose == Whose::Tenant)
+    /// Whether a child is modern and several principals can use it.
+    fn is_shared_modern(&self, child: ChildId) -> bool {
+        self.children
+            .get(&child)
+            .is_some_and(|it| it.era == Some(Era::Modern) && it.slot.whose == Whose::Tenant)
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::exchange::Exchange;
 use super::outbox::{ChildId, End};
+use super::session::SlotKey;
 use crate::names::SessionId;
 
 /// What a session may send in one turn, bytes; what it does not use of it is kept for its next turn, so
@@ -87,6 +88,14 @@ impl Exchange {
         let Some(child) = self.children.get_mut(&child) else { return };
         if !std::mem::replace(&mut session.in_line, true) {
             child.turns.push_back(id);
+        }
+    }
+
+    /// A session does not wait for this slot's server any more.
+    pub(super) fn leave_line(&mut self, id: SessionId, key: &SlotKey) {
+        let child = self.slots.get(key).and_then(|slot| slot.child);
+        if let Some(child) = child.and_then(|child| self.children.get_mut(&child)) {
+            child.turns.retain(|waits| *waits != id);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | client | server | the way |
 //! |---|---|---|
-//! | legacy | legacy, modern | straight: the bytes of a direct connection |
+//! | legacy | legacy | straight: the bytes of a direct connection |
 //! | modern | modern | straight |
 //! | legacy | modern | `upward`: envelope put on, results taken down; `rounds`, `input`: what the server wants first; `wishes`, `feed`: what changes |
 //! | modern | legacy | `downward`: envelope taken off, results completed; `held`: a server's own requests; `streams`: what changes |

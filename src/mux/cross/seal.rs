@@ -13,8 +13,9 @@ use serde_json::value::RawValue;
 use crate::mcp::method::Method;
 use crate::mcp::splice::raw_members;
 
-/// How deep the digest looks into parameters: what lies deeper is taken as it is written.
-const DEPTH: usize = 32;
+/// How deep the digest looks into parameters: what lies deeper is taken as it is written. Each level reads
+/// what is below it once more, while everybody waits.
+const DEPTH: usize = 8;
 
 /// A key that lives as long as this process.
 pub(in crate::mux) struct Seal {

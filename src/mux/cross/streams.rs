@@ -16,7 +16,7 @@ use crate::mcp::splice::Splice;
 use crate::mux::asks::covers;
 use crate::mux::child::{Kind, Owner};
 use crate::mux::exchange::Exchange;
-use crate::mux::listens::{Filter, Listen};
+use crate::mux::listens::{self, Filter, Listen};
 use crate::mux::outbox::ChildId;
 use crate::mux::request::{Request, look_inside};
 use crate::mux::session::{Raw, Session};
@@ -93,9 +93,7 @@ impl Exchange {
         });
         let too_many = filter.resource_subscriptions.len() + unanswered > UNANSWERED;
         if too_many || !self.note_listen(id, raw_id, request.line) {
-            let said = "this session has too many subscriptions, or this one is too long";
-            let failure = Failure::new(Code::TooMany, "subscriptions", said);
-            return self.refuse(id, Some(raw_id), &failure);
+            return self.refuse(id, Some(raw_id), &listens::too_many());
         }
         self.begin_stream(id, child, &raw_id.into());
     }
@@ -251,10 +249,11 @@ impl Exchange {
         uris.for_each(|uri| self.release(child, uri));
     }
 
-    /// We end a session: its subscriptions get their results.
+    /// We end a session: its subscriptions get their results, but for those that a modern server holds.
     pub(in crate::mux) fn finish_streams(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        let own = session.listens.iter().filter(|listen| listen.stream.is_some());
+        let own = session.listens.iter();
+        let own = own.filter(|listen| !session.in_flight.contains_key(&listen.raw_id));
         let lines: Vec<_> = own.map(Listen::closing).collect();
         for line in lines {
             self.send(id, |out| out.extend_from_slice(&line));

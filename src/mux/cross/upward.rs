@@ -62,6 +62,9 @@ impl Exchange {
         request: &Request<'_>,
         now: Instant,
     ) {
+        if let Some(failure) = self.foreign_state(id, child, request) {
+            return self.refuse(id, Some(request.raw_id()), &failure);
+        }
         let keep = Method::of(request.method).may_need_input() && self.can_keep(id, child, request);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let logs = session.feed.offer(child, self.children.get(&child)).logs;

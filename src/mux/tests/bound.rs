@@ -137,7 +137,7 @@ fn only_who_was_asked_for_input_was_given_a_state() {
         desk.client_heard(a);
         assert_eq!(reaches(&mut desk, a, child, &bring("\"s\"")), Err(json!(403)), "{line}");
     }
-    // A legacy session never sees the state of its round, and so nobody else of its user has it.
+    // The state of a legacy session's round is its user's like any other, and nobody else's.
     let legacy = desk.open(2, 1000);
     desk.initialize(legacy);
     desk.client_heard(legacy);
@@ -145,7 +145,9 @@ fn only_who_was_asked_for_input_was_given_a_state() {
     let asked = desk.server_heard(child).remove(0);
     desk.answer(child, &asked, wants);
     desk.server_heard(child);
-    assert_eq!(reaches(&mut desk, a, child, &bring("\"s\"")), Err(json!(403)));
+    let other = desk.open(3, 1001);
+    assert_eq!(reaches(&mut desk, other, child, &bring("\"s\"")), Err(json!(403)));
+    assert_eq!(reaches(&mut desk, a, child, &bring("\"s\"")), Ok(()));
     assert_eq!(reaches(&mut desk, a, child, &bring("null")), Ok(()), "no state at all");
 }
 
