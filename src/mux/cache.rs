@@ -244,7 +244,9 @@ impl Cache {
 
     /// What was kept counts no more: its server is gone, or hears something else with each request.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        // What is on its way may be of before that.
+        let changes = self.changes.map(|changes| changes + 1);
+        *self = Self { changes, next_age: self.next_age, ..Self::default() };
     }
 }
 
