@@ -5,11 +5,13 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::clients::{Client, Eras, Round};
 use super::marks::{Audience, Mark, Reach};
 use super::play::Play;
 use super::servers::Got;
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
-use crate::mcp::era::Era;
+use crate::mux::asks::covers;
+use crate::mux::listens::Filter;
 use crate::mux::outbox::End;
 use crate::mux::request::look_inside;
 use crate::names::SessionId;
@@ -67,7 +69,7 @@ impl Play<'_> {
                 client.id,
                 self.marks.who(*mark)
             );
-            self.hears(at, *mark);
+            self.hears(at, *mark, envelope.result.is_some());
         }
         match envelope.message() {
             Ok(Message::Response { id }) => {
@@ -79,7 +81,11 @@ impl Play<'_> {
                 tally.answered += 1;
                 let result = envelope.result.and_then(|it| members::<State<'_>>(it).ok());
                 if let Some(state) = result.and_then(|it| it.state) {
-                    client.states.push(state.get().trim_matches('"').to_owned());
+                    let state = state.get().trim_matches('"').to_owned();
+                    if let Some((method, params)) = tally.call.clone() {
+                        client.rounds.push(Round { method, params, state: state.clone() });
+                    }
+                    client.states.push(state);
                 }
                 if !line_asks(line) {
                     marks.iter().for_each(|mark| self.is_told_once(at, *mark, &quoted));
@@ -91,18 +97,7 @@ impl Play<'_> {
                 self.clients[at].asked.push(id);
             }
             Ok(Message::Notification { method }) => {
-                let (params, meta) = look_inside(envelope.params).unwrap_or_default();
-                let requests = &self.clients[at].requests;
-                let knows = |id: &RawValue| requests.contains_key(id.get().as_bytes());
-                if method == "notifications/cancelled" && meta.subscription_id.is_none() {
-                    let id = params.request_id.expect("what is cancelled");
-                    assert!(knows(id) || our_id(id).is_some(), "{quoted}");
-                }
-                // To a legacy client that is a member like any other.
-                let session = self.desk.exchange.sessions.get(&self.clients[at].id);
-                let modern = session.is_some_and(|session| session.era == Some(Era::Modern));
-                let tagged = meta.subscription_id.filter(|_| modern);
-                assert!(tagged.is_none_or(knows), "not its subscription: {quoted}");
+                self.judge_notification(at, &method, &envelope, &quoted);
             }
             Err(_) => {
                 let client = &mut self.clients[at];
@@ -111,6 +106,56 @@ impl Play<'_> {
                 client.unnamed -= 1;
             }
         }
+    }
+
+    /// A notification is about a request of its client's, or tells of what its client wants to hear.
+    fn judge_notification(
+        &self,
+        at: usize,
+        method: &str,
+        envelope: &Envelope<'_>,
+        quoted: &Quoted<'_>,
+    ) {
+        let client = &self.clients[at];
+        let (params, meta) = look_inside(envelope.params).unwrap_or_default();
+        let knows = |id: &RawValue| client.requests.contains_key(id.get().as_bytes());
+        if method == "notifications/cancelled" && meta.subscription_id.is_none() {
+            let id = params.request_id.expect("what is cancelled");
+            assert!(knows(id) || our_id(id).is_some(), "{quoted}");
+        }
+        // To a legacy client that is a member like any other.
+        let modern = client.eras == Eras { legacy: false, modern: true };
+        let tagged = meta.subscription_id.and_then(|id| client.listens.get(id.get().as_bytes()));
+        let uri = params.uri.and_then(text);
+        let list = match method {
+            "notifications/tools/list_changed" => Some("tools"),
+            "notifications/prompts/list_changed" => Some("prompts"),
+            "notifications/resources/list_changed" => Some("resources"),
+            "notifications/resources/updated" => None,
+            // What a legacy server says of a request goes as it is.
+            "notifications/progress" | "notifications/message" if !self.had_modern(at) => return,
+            _ => {
+                let tag = meta.subscription_id.filter(|_| modern);
+                return assert!(tag.is_none_or(knows), "not its subscription: {quoted}");
+            }
+        };
+        // What a modern server says on a subscription is for its client to sort out.
+        let told = |filter: &Filter| match (list, uri.as_deref()) {
+            _ if self.had_modern(at) => true,
+            (Some(list), _) => filter.has(list),
+            (None, Some(uri)) => filter.resource_subscriptions.iter().any(|it| covers(it, uri)),
+            (None, None) => false,
+        };
+        let by_stream = client.eras.modern && tagged.is_some_and(|it| it.iter().any(told));
+        let holds = |uri: &str| client.subscribed.iter().any(|held| covers(held, uri));
+        let by_connection =
+            client.eras.legacy && (list.is_some() || uri.as_deref().is_some_and(holds));
+        assert!(by_stream || by_connection, "it did not ask to hear this: {quoted}");
+    }
+
+    /// Whether there ever was a modern server where this client is.
+    fn had_modern(&self, at: usize) -> bool {
+        self.servers.iter().any(|it| it.modern && it.slot == self.clients[at].slot)
     }
 
     pub(super) fn judge_for_server(&mut self, at: usize, line: &[u8]) {
@@ -168,6 +213,9 @@ impl Play<'_> {
         let open = open.unwrap_or_else(|| panic!("nobody asked that: {quoted}"));
         let asked_of = |question: &Option<Mark>, session: SessionId| {
             question.is_none_or(|mark| match self.marks.who(mark) {
+                Audience::One { heard: Some(heard), held: true, .. } => {
+                    self.is_of_one_user(*heard, session)
+                }
                 Audience::One { heard, .. } => *heard == Some(session),
                 Audience::Asker { session: asker, .. } => *asker == session,
                 _ => true,
@@ -196,8 +244,14 @@ impl Play<'_> {
         Some(by)
     }
 
-    fn uid(&self, session: SessionId) -> Option<u32> {
-        self.clients.iter().find(|client| client.id == session).map(|client| client.uid)
+    fn client(&self, session: SessionId) -> Option<&Client> {
+        self.clients.iter().find(|client| client.id == session)
+    }
+
+    /// Whether two sessions are of one user, on one server.
+    fn is_of_one_user(&self, one: SessionId, other: SessionId) -> bool {
+        let who = |session| self.client(session).map(|client| (client.uid, &client.slot));
+        who(one).is_some() && who(one) == who(other)
     }
 
     fn author(&self, mark: Mark) -> Option<SessionId> {
@@ -218,14 +272,23 @@ impl Play<'_> {
         let client = &self.clients[at];
         match self.marks.who(mark) {
             Audience::Author(session) => *session == client.id,
-            Audience::Asker { session, reach } => match reach {
-                Reach::Asker => *session == client.id,
-                Reach::User => self.uid(*session) == Some(client.uid),
-                Reach::Tenant => true,
-            },
+            Audience::Asker { session, reach } => {
+                let user = || self.is_of_one_user(*session, client.id);
+                *session == client.id
+                    || match reach {
+                        Reach::Asker => false,
+                        Reach::Retry => client.retries && user(),
+                        Reach::User => user(),
+                        Reach::Slot => {
+                            self.client(*session).is_some_and(|it| it.slot == client.slot)
+                        }
+                    }
+            }
             Audience::Slot(slot) => *slot == client.slot,
-            Audience::One { slot, heard } => {
-                *slot == client.slot && heard.is_none_or(|heard| heard == client.id)
+            Audience::One { slot, heard: None, .. } => *slot == client.slot,
+            Audience::One { heard: Some(heard), held, .. } => {
+                *heard == client.id
+                    || (*held && client.retries && self.is_of_one_user(*heard, client.id))
             }
             Audience::Admins(slot) => *slot == client.slot && client.admin,
             Audience::Tenant => true,
@@ -234,16 +297,19 @@ impl Play<'_> {
     }
 
     /// A session has seen a mark: what is for one is for nobody else from now on.
-    fn hears(&mut self, at: usize, mark: Mark) {
+    fn hears(&mut self, at: usize, mark: Mark, result: bool) {
         let id = self.clients[at].id;
-        if let Some(Audience::One { heard, .. }) = self.marks.audience(mark) {
+        if let Some(Audience::One { heard, held, .. }) = self.marks.audience(mark) {
+            *held |= result && heard.is_none();
             heard.get_or_insert(id);
         }
     }
 
     fn is_told_once(&mut self, at: usize, mark: Mark, quoted: &Quoted<'_>) {
-        if matches!(self.marks.who(mark), Audience::Asker { reach: Reach::Asker, .. })
-            && !self.clients[at].stolen.contains(&mark)
+        if matches!(
+            self.marks.who(mark),
+            Audience::Asker { reach: Reach::Asker | Reach::Retry, .. }
+        ) && !self.clients[at].stolen.contains(&mark)
         {
             assert!(self.marks.tell(mark), "an answer came twice: {quoted}");
         }
@@ -260,10 +326,8 @@ impl Play<'_> {
             here.into_iter().any(|client| client.stolen.contains(&mark))
         };
         let own = match self.marks.who(mark) {
-            Audience::Author(session) | Audience::Asker { session, reach: Reach::Asker } => {
-                of_slot(*session)
-            }
-            Audience::Asker { .. } | Audience::Tenant => true,
+            Audience::Author(session) | Audience::Asker { session, .. } => of_slot(*session),
+            Audience::Tenant => true,
             Audience::Slot(slot) | Audience::One { slot, .. } | Audience::Admins(slot) => {
                 *slot == server.slot
             }
