@@ -30,6 +30,13 @@ struct State<'a> {
     state: Option<&'a RawValue>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    notifications: Option<&'a RawValue>,
+}
+
 /// A line as text, made only where it is told.
 struct Quoted<'a>(&'a [u8]);
 
@@ -186,8 +193,14 @@ impl Play<'_> {
                 // The handshake with a child of one session holds that session's context, and is the mux's.
                 let by = by.filter(|_| method != "initialize");
                 let got = Got::new(by.map(|by| self.clients[by].id), &method);
-                let first = self.servers[at].got.insert(id, got).is_none();
-                assert!(first, "the id was used before: {quoted}");
+                let server = &mut self.servers[at];
+                let greets = matches!(&*method, "server/discover" | "subscriptions/listen");
+                if by.is_none() || greets {
+                    let filter = envelope.params.and_then(|it| members::<Wanted<'_>>(it).ok());
+                    let filter = filter.and_then(|it| it.notifications).map_or("{}", RawValue::get);
+                    server.due.push((id, method.into_owned(), filter.to_owned()));
+                }
+                assert!(server.got.insert(id, got).is_none(), "the id was used before: {quoted}");
             }
             Message::Response { id } => self.judge_reply(at, id, &marks, &quoted),
             Message::Notification { method } if method == "notifications/cancelled" => {

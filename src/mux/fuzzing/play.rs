@@ -21,7 +21,7 @@ use crate::wire::{Ailment, Farewell, MuxPlan};
 /// How many bytes an end says in one breath: one read of the driver.
 const BREATH: usize = 64 * 1024;
 /// The most alarms of one span of time: more would be a clock that does not advance.
-const ALARMS: usize = 100_000;
+const ALARMS: usize = 5_000;
 /// How often a step is made in one breath: beyond every bound, but seldom, since it costs the time of many
 /// other plays.
 const FLOODS: [usize; 16] = [3, 30, 300, 1100, 5000, 4, 2, 3, 5, 8, 2, 3, 4, 6, 2, 12];

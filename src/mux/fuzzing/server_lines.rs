@@ -106,15 +106,8 @@ impl Play<'_> {
             if !server.open || server.deaf || server.manner == Manner::Mute {
                 continue;
             }
-            let mut due = Vec::new();
-            for (id, got) in &mut server.got {
-                let asks = got.by.is_none() || got.method == "server/discover";
-                if asks && !std::mem::replace(&mut got.handled, true) {
-                    due.push((*id, got.method.clone()));
-                }
-            }
-            for (id, method) in due {
-                let line = reply(&mut self.servers[at], id, &method);
+            for (id, method, filter) in std::mem::take(&mut server.due) {
+                let line = reply(&mut self.servers[at], id, &method, &filter);
                 self.server_says(at, line.as_bytes());
                 said = true;
             }
@@ -123,7 +116,7 @@ impl Play<'_> {
     }
 }
 
-fn reply(server: &mut Server, id: u64, method: &str) -> String {
+fn reply(server: &mut Server, id: u64, method: &str, filter: &str) -> String {
     let discovery = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{},"logging":{}},"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}"#;
     let hello = r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"logging":{},"tasks":{}},"serverInfo":{"name":"s","version":"1"}}"#;
     let unknown = r#""error":{"code":-32601,"message":"unknown"}"#;
@@ -143,10 +136,11 @@ fn reply(server: &mut Server, id: u64, method: &str) -> String {
         (_, "server/discover") => unknown,
         (Manner::Modern, "initialize") => unknown,
         (_, "initialize") => hello,
+        (Manner::Contrary, "subscriptions/listen") => return String::new(),
         (_, "subscriptions/listen") => {
             let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
             return format!(
-                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"notifications\":{{}},{meta}}}}}\n"
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"notifications\":{filter},{meta}}}}}\n"
             );
         }
         _ => r#""result":{"resultType":"complete"}"#,

@@ -49,13 +49,11 @@ pub(super) struct Got {
     pub(super) answered: bool,
     /// Its client was asked for something on its account, and is to call again.
     pub(super) held: bool,
-    /// It was answered, or passed over, by its manner.
-    pub(super) handled: bool,
 }
 
 impl Got {
     pub(super) fn new(by: Option<SessionId>, method: &str) -> Self {
-        Self { by, method: method.to_owned(), answered: false, held: false, handled: false }
+        Self { by, method: method.to_owned(), answered: false, held: false }
     }
 
     /// For whom it is what is said of this request; `further` where the answer says so itself.
@@ -90,6 +88,8 @@ pub(super) struct Server {
     framer: Framer,
     /// What it got, by the id that the mux gave.
     pub(super) got: BTreeMap<u64, Got>,
+    /// What of it its manner is to answer: the id, the method, and the filter of a subscription.
+    pub(super) due: Vec<(u64, String, String)>,
     /// What it asked and has no answer to: by the raw id, a mark of each question.
     pub(super) asked: HashMap<Vec<u8>, Vec<Option<Mark>>>,
     /// Marks that it wrote.
@@ -137,6 +137,7 @@ impl Play<'_> {
             stopped: None,
             framer: Framer::new(self.desk.exchange.line_limit()),
             got: BTreeMap::new(),
+            due: Vec::new(),
             asked: HashMap::new(),
             wrote: BTreeSet::new(),
             refused: 0,
