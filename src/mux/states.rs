@@ -89,9 +89,8 @@ impl Exchange {
             #[serde(borrow, rename = "resultType")]
             kind: &'a RawValue,
         }
-        let asks = pending.era == Era::Modern
-            && pending.method.may_need_input()
-            && may_have(result, &REQUEST_STATE);
+        // Also for a legacy client, whose request goes there again with it.
+        let asks = pending.method.may_need_input() && may_have(result, &REQUEST_STATE);
         if !asks || !self.is_shared_modern(child) {
             return;
         }
@@ -108,7 +107,8 @@ impl Exchange {
         }
     }
 
-    /// Why a modern request may not bring the state that it brings, if it may not.
+    /// Why a request to a modern server may not bring the state that it brings, if it may not. A client of
+    /// either era can write one.
     pub(super) fn foreign_state(
         &self,
         session: SessionId,

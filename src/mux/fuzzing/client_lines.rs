@@ -4,6 +4,7 @@ use super::marks::{Audience, Mark};
 use super::pieces::{LEVELS, NOTICES, REPLIES, REQUESTS, URIS, fill};
 use super::play::Play;
 use super::script::{Deed, Step};
+use crate::config::tenant::Share;
 use crate::mcp::era::META_CONTEXT;
 use crate::mux::desk::META;
 
@@ -149,14 +150,16 @@ impl Play<'_> {
     }
 
     /// A request state: its own, or (`b` over 127) one that was made for somebody else. One that holds a
-    /// mark is the server's own, and a server's states are for the server to guard.
+    /// mark is the server's own: where each user has one, its states are for the server to guard.
     fn state_of(&self, at: usize, b: usize) -> String {
         let theft = b & 0x80 != 0;
         let all = self.clients.iter().enumerate();
         let wanted = all.filter(|(other, _)| (*other != at) == theft);
         let states = wanted.flat_map(|(_, client)| client.states.iter().rev());
-        let mut states =
-            states.filter(|state| !theft || self.marks.find(state.as_bytes()).is_empty());
+        let mut states = states.filter(|state| {
+            let ours = || self.marks.find(state.as_bytes()).is_empty();
+            !theft || self.share == Share::Tenant || ours()
+        });
         states.nth(b & 3).cloned().unwrap_or_else(|| "none".to_owned())
     }
 }

@@ -91,6 +91,8 @@ pub(super) struct Client {
     pub(super) states: Vec<String>,
     /// Calls that it is to make again, with what was asked.
     pub(super) rounds: Vec<Round>,
+    /// How many upstream subscriptions were asked for in its name.
+    pub(super) feeds: usize,
     /// It has brought a state of the exchange's that a session of its user was given.
     pub(super) retries: bool,
     /// Marks of others that it wrote itself: it stole them, so to see them again tells nothing.
@@ -135,6 +137,7 @@ impl Play<'_> {
             subscribed: BTreeSet::new(),
             states: Vec::new(),
             rounds: Vec::new(),
+            feeds: 0,
             retries: false,
             stolen: BTreeSet::new(),
         });

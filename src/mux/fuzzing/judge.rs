@@ -7,9 +7,12 @@ use serde_json::value::RawValue;
 
 use super::clients::{Client, Eras, Round};
 use super::marks::{Audience, Mark, Reach};
+use super::paths::Path;
 use super::play::Play;
 use super::servers::Got;
+use crate::config::tenant::Share;
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
+use crate::mcp::method::Method;
 use crate::mux::asks::covers;
 use crate::mux::listens::Filter;
 use crate::mux::outbox::End;
@@ -97,6 +100,18 @@ impl Play<'_> {
                 if !line_asks(line) {
                     marks.iter().for_each(|mark| self.is_told_once(at, *mark, &quoted));
                 }
+                let id = self.clients[at].id;
+                for mark in marks {
+                    match self.marks.who(mark) {
+                        Audience::Asker { reach: Reach::Retry, .. } => self.paths.went(Path::Held),
+                        Audience::Asker { session, reach: Reach::User | Reach::Slot }
+                            if *session != id && !self.tasks.iter().any(|(_, it)| *it == mark) =>
+                        {
+                            self.paths.went(Path::Cached);
+                        }
+                        _ => {}
+                    }
+                }
             }
             Ok(Message::Request { id, .. }) => {
                 let id = our_id(id)
@@ -117,7 +132,7 @@ impl Play<'_> {
 
     /// A notification is about a request of its client's, or tells of what its client wants to hear.
     fn judge_notification(
-        &self,
+        &mut self,
         at: usize,
         method: &str,
         envelope: &Envelope<'_>,
@@ -130,6 +145,10 @@ impl Play<'_> {
             let id = params.request_id.expect("what is cancelled");
             assert!(knows(id) || our_id(id).is_some(), "{quoted}");
         }
+        if method == "notifications/subscriptions/acknowledged" && !self.had_modern(at) {
+            self.paths.went(Path::Stream);
+        }
+        let client = &self.clients[at];
         // To a legacy client that is a member like any other.
         let modern = client.eras == Eras { legacy: false, modern: true };
         let tagged = meta.subscription_id.and_then(|id| client.listens.get(id.get().as_bytes()));
@@ -177,6 +196,8 @@ impl Play<'_> {
                 let id = our_id(id).unwrap_or_else(|| panic!("an id that is not ours: {quoted}"));
                 let by = self.asker(&envelope, &quoted);
                 if let Some(by) = by {
+                    self.judge_state(at, by, &method, &envelope, &quoted);
+                    self.note_request(at, by, &method, &marks, &envelope);
                     assert!(
                         self.clients[by].slot == self.servers[at].slot,
                         "not its server: {quoted}"
@@ -216,6 +237,59 @@ impl Play<'_> {
             }
             Message::Notification { .. } => {}
         }
+    }
+
+    /// A server that all users share gets back from each only the states that it gave to that one.
+    fn judge_state(
+        &self,
+        at: usize,
+        by: usize,
+        method: &str,
+        envelope: &Envelope<'_>,
+        quoted: &Quoted<'_>,
+    ) {
+        if self.share != Share::Tenant || !self.servers[at].modern {
+            return;
+        }
+        let (params, _) = look_inside(envelope.params).unwrap_or_default();
+        let state = params.request_state.filter(|_| Method::of(method).may_need_input());
+        for mark in state.map(|it| self.marks.find(it.get().as_bytes())).unwrap_or_default() {
+            if let Audience::Asker { session, .. } = self.marks.who(mark) {
+                let own = self.is_of_one_user(*session, self.clients[by].id);
+                assert!(own, "another user's state: {quoted}");
+            }
+        }
+    }
+
+    /// Notes which way a request has come.
+    fn note_request(
+        &mut self,
+        at: usize,
+        by: usize,
+        method: &str,
+        marks: &[Mark],
+        envelope: &Envelope<'_>,
+    ) {
+        let (params, _) = look_inside(envelope.params).unwrap_or_default();
+        let legacy = self.clients[by].eras == Eras { legacy: true, modern: false };
+        if legacy && self.servers[at].modern && method == "subscriptions/listen" {
+            self.clients[by].feeds += 1;
+            if self.clients[by].feeds > 1 {
+                self.paths.went(Path::Feed);
+            }
+        }
+        let again = params.request_state.is_some() || params.input_responses.is_some();
+        if legacy && again && marks.iter().any(|mark| self.is_asked_by(by, *mark)) {
+            self.paths.went(Path::Round);
+        }
+        let own = marks.iter().copied().find(|mark| self.author(*mark).is_some());
+        let Some(own) = own.filter(|_| !again) else { return };
+        let slot = &self.servers[at].slot;
+        let mut before = self.servers.iter().filter(|it| !it.open && it.slot == *slot);
+        if before.any(|it| it.heard.contains(&own)) {
+            self.paths.went(Path::Again);
+        }
+        self.servers[at].heard.insert(own);
     }
 
     /// A reply comes to who asked, once, and from who was asked.

@@ -20,6 +20,7 @@ mod clients;
 mod judge;
 mod lines;
 mod marks;
+mod paths;
 mod pieces;
 mod play;
 #[cfg(test)]

@@ -77,8 +77,9 @@ impl Play<'_> {
             b'l' => LEVELS[b % LEVELS.len()].to_owned(),
             b'k' => self.task_of(None, b).unwrap_or_else(|| "none".to_owned()),
             b'o' => self.open_request(at, step.a).unwrap_or_default().to_string(),
-            // A line that is maimed tells of no task: what could be read from it is anybody's guess.
-            b't' if step.deed == Deed::Answer && step.bytes.is_empty() => self.all_tasks(at),
+            // A line that is maimed tells of no task: what could be read from it is anybody's guess. And what
+            // a server lists to who asked for something else is its own doing.
+            b't' if step.bytes.is_empty() && self.lists_tasks(at, step) => self.all_tasks(at),
             b't' => String::new(),
             _ => (b >> 2 & 7).to_string(),
         })
@@ -90,6 +91,12 @@ impl Play<'_> {
         let marks = self.tasks.iter().rev().map(|(_, mark)| *mark);
         let mut marks = marks.filter(|mark| b & 0x80 != 0 || own(mark));
         marks.nth(b & 3).map(|mark| mark.to_string())
+    }
+
+    /// Whether a step answers a request for the tasks.
+    fn lists_tasks(&self, at: usize, step: &Step<'_>) -> bool {
+        let open = self.open_request(at, step.a).and_then(|id| self.servers[at].got.get(&id));
+        step.deed == Deed::Answer && open.is_some_and(|got| got.method == "tasks/list")
     }
 
     fn all_tasks(&self, at: usize) -> String {

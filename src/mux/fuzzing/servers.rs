@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::lines::{Framed, framed, maim};
 use super::marks::{Audience, Mark, Reach};
+use super::paths::Path;
 use super::play::{Hostile, Play};
 use super::script::{Deed, Step};
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
@@ -94,6 +95,8 @@ pub(super) struct Server {
     pub(super) asked: HashMap<Vec<u8>, Vec<Option<Mark>>>,
     /// Marks that it wrote.
     pub(super) wrote: BTreeSet<Mark>,
+    /// Marks of clients in the requests that it got.
+    pub(super) heard: BTreeSet<Mark>,
     pub(super) refused: usize,
 }
 
@@ -140,6 +143,7 @@ impl Play<'_> {
             due: Vec::new(),
             asked: HashMap::new(),
             wrote: BTreeSet::new(),
+            heard: BTreeSet::new(),
             refused: 0,
         });
         let program = format!("{manner:?}");
@@ -319,6 +323,9 @@ impl Play<'_> {
         let now = self.desk.now;
         let turns = if std::mem::take(&mut self.servers[at].full) {
             self.desk.exchange.child_has_room(id, now);
+            if self.desk.exchange.out.backlog(End::Child(id)) > 0 {
+                self.paths.went(Path::Turn);
+            }
             true
         } else {
             self.desk.exchange.give_turns(id, now)

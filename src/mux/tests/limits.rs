@@ -152,7 +152,12 @@ fn a_server_that_has_not_shaken_hands_tells_a_modern_client_nothing() {
         r#"{"level":"info","data":"x"}"#,
     ] {
         for method in ["subscriptions/acknowledged", "message", "x"] {
-            desk.server(child, &format!(r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#));
+            desk.server(
+                child,
+                &format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#
+                ),
+            );
         }
     }
     assert!(desk.client_heard(session).is_empty());

@@ -115,7 +115,7 @@ fn prompts_and_resources_may_want_input_and_nothing_else() {
 fn a_state_alone_is_sent_back_at_once() {
     let mut desk = Desk::new(Share::Tenant);
     let (session, child) = desk.upward(1);
-    desk.client(session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"requestState":"mine","inputResponses":{},"name":"t"}}"#);
+    desk.client(session, r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"inputResponses":{},"name":"t"}}"#);
     let first = desk.only(child);
     desk.give(child, &first, r#"{"resultType":"input_required","requestState":"s"}"#);
     let again = desk.only(child);
