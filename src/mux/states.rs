@@ -21,9 +21,9 @@ use crate::mcp::method::Method;
 use crate::names::SessionId;
 
 /// How many states of one principal are remembered; its oldest are forgotten first.
-const STATES: usize = 1024;
+pub(super) const STATES: usize = 1024;
 /// Of how many principals of one server.
-const PRINCIPALS: usize = 256;
+pub(super) const PRINCIPALS: usize = 256;
 
 type Digest = [u8; blake3::OUT_LEN];
 
@@ -58,6 +58,12 @@ impl States {
         {
             given.known.remove(&oldest);
         }
+    }
+
+    /// How many there are of each principal.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn lengths(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.0.values().map(|given| given.known.len().max(given.by_age.len()))
     }
 
     /// Whether a state was given to somebody.

@@ -28,7 +28,7 @@ use crate::wire::Farewell;
 const AT_ONCE: usize = 6;
 const IN_ALL: u64 = 48;
 /// A client with more than this before it or behind it is not read from, bytes: as in the driver.
-const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// The requests of a client under one id.
 #[derive(Debug, Default)]

@@ -18,6 +18,7 @@ mod bounds;
 mod client_lines;
 mod clients;
 mod judge;
+mod judge_server;
 mod lines;
 mod marks;
 mod paths;

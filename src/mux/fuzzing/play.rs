@@ -20,7 +20,7 @@ use crate::names::ServerName;
 use crate::wire::{Ailment, Farewell, MuxPlan};
 
 /// How many bytes an end says in one breath: one read of the driver.
-const BREATH: usize = 64 * 1024;
+pub(super) const BREATH: usize = 64 * 1024;
 /// The most alarms of one span of time: more would be a clock that does not advance.
 const ALARMS: usize = 5_000;
 /// How often a step is made in one breath: beyond every bound, but seldom, since it costs the time of many

@@ -8,6 +8,7 @@ use super::{Desk, call};
 use crate::config::tenant::Share;
 use crate::mux::outbox::{ChildId, End};
 use crate::names::SessionId;
+use crate::wire::Farewell;
 
 /// Two sessions of a server whose pipe is full.
 fn full() -> (Desk, SessionId, SessionId, ChildId) {
@@ -177,4 +178,14 @@ fn a_session_that_waits_is_not_read_on_without_end() {
     }
     assert!(desk.exchange.backlog(a) > 50_000);
     assert_eq!(desk.exchange.backlog(b), 0, "its neighbour is read as before");
+}
+
+#[test]
+fn who_leaves_leaves_the_line_too() {
+    let (mut desk, a, b, child) = full();
+    desk.client(a, &marked(1, "a"));
+    desk.client(b, &marked(1, "b"));
+    assert_eq!(desk.exchange.children[&child].turns.len(), 2);
+    desk.exchange.close_session(a, Farewell { reason: String::new(), code: 0 });
+    assert_eq!(desk.exchange.children[&child].turns, [b]);
 }
