@@ -28,7 +28,7 @@ pub(super) const LINES: usize = 128;
 /// How many bytes of them: half of what may wait for a start.
 pub(super) const BYTES: usize = 512 * 1024;
 /// How many tools of one server are remembered as safe.
-const TOOLS: usize = 4096;
+pub(super) const TOOLS: usize = 4096;
 /// The longest name that is, bytes.
 const NAME: usize = 256;
 
@@ -71,6 +71,12 @@ impl SafeTools {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn has(&self, name: &str) -> bool {
         self.0.contains(name)
     }
@@ -88,6 +94,12 @@ pub(super) struct Kept {
 }
 
 impl Shelf {
+    /// How many lines there are, and how many bytes they have.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn size(&self) -> (usize, usize) {
+        self.0.get()
+    }
+
     fn keep(&self, line: &[u8]) -> Option<Kept> {
         let (lines, bytes) = self.0.get();
         if lines >= LINES || bytes + line.len() > BYTES {

@@ -19,9 +19,9 @@ use crate::wire::Holder;
 /// The longest result (and the longest parameters) that is kept, bytes.
 const LONGEST: usize = 256 * 1024;
 /// How much is kept of one slot's servers, bytes.
-const BYTES: usize = 4 * 1024 * 1024;
+pub(super) const BYTES: usize = 4 * 1024 * 1024;
 /// How many results are.
-const ENTRIES: usize = 256;
+pub(super) const ENTRIES: usize = 256;
 /// How long one is kept at most, however long it is good for.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -179,6 +179,14 @@ impl Cache {
             let Some((_, oldest)) = self.by_age.pop_first() else { break };
             self.remove(&oldest);
         }
+    }
+
+    /// How many results there are and how many bytes they have, counted anew.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn size(&self) -> (usize, usize) {
+        let bytes = self.entries.iter().map(|(question, entry)| entry.size(question)).sum();
+        debug_assert_eq!((bytes, self.entries.len()), (self.bytes, self.by_age.len()));
+        (self.entries.len(), bytes)
     }
 
     fn remove(&mut self, question: &Question) {

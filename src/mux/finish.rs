@@ -69,6 +69,9 @@ impl Exchange {
         }
         if let Some(child) = self.children.get_mut(&child) {
             child.elicitations.retain(|_, asked| *asked != session.id);
+            if session.in_line {
+                child.turns.retain(|waiting| *waiting != session.id);
+            }
         }
         for uri in &session.subscriptions {
             self.release(child, uri);

@@ -167,9 +167,9 @@ impl Exchange {
         let is_modern = |id: &SessionId| {
             self.sessions.get(id).is_some_and(|session| session.era == Some(Era::Modern))
         };
-        let legacy = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Legacy));
+        let modern = self.children.get(&child).is_some_and(|it| it.era == Some(Era::Modern));
         match reader {
-            Some(session) if legacy && is_modern(&session) => {
+            Some(session) if !modern && is_modern(&session) => {
                 match level.is_some_and(|level| self.wants_log(child, session, level)) {
                     true => self.send(session, |out| out.extend_from_slice(line)),
                     false => self.log_message(child, line),
@@ -219,11 +219,12 @@ impl Exchange {
     }
 
     /// A modern client hears what is about a request of its, and what it subscribed to: nothing else, and
-    /// nothing that a legacy server puts a subscription on, which it cannot know.
+    /// nothing that a server puts a subscription on which cannot know it: a legacy one, or one that has not
+    /// shaken hands.
     fn may_be_told(&self, child: ChildId, session: SessionId, tagged: bool) -> bool {
         let Some(it) = self.sessions.get(&session) else { return false };
-        let legacy = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Legacy));
-        !(legacy && it.era == Some(Era::Modern) && (tagged || it.in_flight.is_empty()))
+        let modern = self.children.get(&child).is_some_and(|child| child.era == Some(Era::Modern));
+        modern || it.era != Some(Era::Modern) || !(tagged || it.in_flight.is_empty())
     }
 
     /// List-changed: every legacy client of this child hears it, after its handshake.

@@ -21,9 +21,9 @@ use crate::mcp::method::Method;
 use crate::names::SessionId;
 
 /// How many states of one principal are remembered; its oldest are forgotten first.
-const STATES: usize = 1024;
+pub(super) const STATES: usize = 1024;
 /// Of how many principals of one server.
-const PRINCIPALS: usize = 256;
+pub(super) const PRINCIPALS: usize = 256;
 
 type Digest = [u8; blake3::OUT_LEN];
 
@@ -60,6 +60,12 @@ impl States {
         }
     }
 
+    /// How many there are of each principal.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn lengths(&self) -> impl ExactSizeIterator<Item = usize> {
+        self.0.values().map(|given| given.known.len().max(given.by_age.len()))
+    }
+
     /// Whether a state was given to somebody.
     pub(super) fn was_given(&self, state: &RawValue, uid: u32) -> bool {
         self.0.get(&uid).is_some_and(|given| given.known.contains(&digest(state)))
@@ -89,6 +95,7 @@ impl Exchange {
             #[serde(borrow, rename = "resultType")]
             kind: &'a RawValue,
         }
+        // Also for a legacy client, whose request goes there again with it.
         let asks = pending.method.may_need_input() && may_have(result, &REQUEST_STATE);
         if !asks || !self.is_shared_modern(child) {
             return;

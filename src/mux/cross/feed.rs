@@ -91,6 +91,12 @@ impl Feed {
         self.waiting().any(|waiting| **waiting == *raw_id)
     }
 
+    /// How many listens there are, and what the URIs that are waited for have, bytes.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::mux) fn size(&self) -> (usize, usize) {
+        (self.open.len(), self.wishes.iter().map(|wish| wish.uri.len()).sum())
+    }
+
     /// The ids of the client's requests that wait.
     pub(in crate::mux) fn waiting(&self) -> impl Iterator<Item = &Raw> {
         self.wishes.iter().map(|wish| &wish.raw_id)

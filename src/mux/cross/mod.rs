@@ -21,4 +21,4 @@ pub(super) mod seal;
 pub(super) mod streams;
 pub(super) mod upward;
 pub(super) mod waiting_calls;
-mod wishes;
+pub(super) mod wishes;

@@ -32,7 +32,7 @@ const ROUNDS: u32 = 32;
 pub(in crate::mux) const OPEN: usize = 64;
 /// What one session may keep for requests that may have to be sent again, bytes, at the server and again
 /// while its client is asked: one longest line and as much again.
-const KEPT: usize = 2 * LONGEST_LINE;
+pub(in crate::mux) const KEPT: usize = 2 * LONGEST_LINE;
 /// A line up to this length is kept in any case, bytes: as many as may be in flight come to 16 MiB.
 const SHORT: usize = 4096;
 
@@ -83,7 +83,7 @@ impl Rounds {
     }
 
     /// How many bytes they keep.
-    fn bytes(&self) -> usize {
+    pub(in crate::mux) fn bytes(&self) -> usize {
         self.open.values().map(Round::bytes).sum()
     }
 }

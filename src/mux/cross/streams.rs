@@ -48,6 +48,12 @@ impl Stream {
         self.uris.iter().any(|held| held == uri)
     }
 
+    /// How many resources it is about.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::mux) fn len(&self) -> usize {
+        self.uris.len().max(self.open.len())
+    }
+
     /// The filter that is acknowledged.
     fn filter(&self) -> Value {
         let mut filter = serde_json::Map::new();

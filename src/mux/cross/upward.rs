@@ -51,7 +51,10 @@ impl Exchange {
                 );
                 self.refuse(session, Some(request.raw_id()), &failure);
             }
-            _ => self.forward_upward(session, child, request, now),
+            _ => match self.foreign_state(session, child, request) {
+                Some(failure) => self.refuse(session, Some(request.raw_id()), &failure),
+                None => self.forward_upward(session, child, request, now),
+            },
         }
     }
 

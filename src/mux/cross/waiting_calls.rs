@@ -13,9 +13,9 @@ use crate::mux::session::Raw;
 use crate::names::SessionId;
 
 /// Questions that one call may have open.
-const QUESTIONS: usize = 16;
+pub(in crate::mux) const QUESTIONS: usize = 16;
 /// What is kept for the calls that wait at one child, bytes: questions and answers.
-const BYTES: usize = 4 * LONGEST_LINE;
+pub(in crate::mux) const BYTES: usize = 4 * LONGEST_LINE;
 
 /// The calls that wait at one child.
 #[derive(Debug, Default)]
@@ -115,6 +115,14 @@ impl HeldCall {
 }
 
 impl HeldCalls {
+    /// How many there are, the most questions of one, and how many bytes are kept.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::mux) fn size(&self) -> (usize, usize, usize) {
+        let questions = self.calls.values().map(|call| call.questions.len()).max();
+        let bytes = self.calls.values().map(HeldCall::bytes).sum();
+        (self.calls.len(), questions.unwrap_or_default(), bytes)
+    }
+
     /// When the last of them will have waited long enough.
     pub(in crate::mux) fn until(&self) -> Option<Instant> {
         self.calls.values().map(|call| call.expires).max()

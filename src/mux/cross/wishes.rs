@@ -23,9 +23,9 @@ use crate::mux::timers::Timer;
 use crate::names::SessionId;
 
 /// The most resources that a session can be subscribed to: each is in every listen of its.
-const RESOURCES: usize = 1024;
+pub(in crate::mux) const RESOURCES: usize = 1024;
 /// The most bytes that their URIs can have: a line of a listen stays far below what servers take.
-const RESOURCE_BYTES: usize = 256 * 1024;
+pub(in crate::mux) const RESOURCE_BYTES: usize = 256 * 1024;
 
 /// A `resources/subscribe` that waits for its acknowledgement.
 #[derive(Debug)]

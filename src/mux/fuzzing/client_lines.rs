@@ -4,8 +4,12 @@ use super::marks::{Audience, Mark};
 use super::pieces::{LEVELS, NOTICES, REPLIES, REQUESTS, URIS, fill};
 use super::play::Play;
 use super::script::{Deed, Step};
+use crate::config::tenant::Share;
 use crate::mcp::era::META_CONTEXT;
 use crate::mux::desk::META;
+
+/// What a modern client says in the `_meta` of a request that can be asked for anything.
+const ABLE: &str = r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"m","version":"1"},"io.modelcontextprotocol/clientCapabilities":{"sampling":{},"elicitation":{},"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
 
 impl Play<'_> {
     /// The line of a step.
@@ -23,6 +27,7 @@ impl Play<'_> {
                     r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
                 )
             }
+            Deed::Reply if self.is_to_retry(at, step) => self.retry(at, step),
             _ => {
                 let asked = &self.clients[at].asked;
                 let id = asked.get(usize::from(step.a) % asked.len().max(1)).copied();
@@ -40,6 +45,38 @@ impl Play<'_> {
     fn request(&mut self, at: usize, step: &Step<'_>) -> String {
         let (method, params) = REQUESTS[step.what % REQUESTS.len()];
         let params = self.filled(at, params, step);
+        self.request_of(at, step, method, &params)
+    }
+
+    /// Whether a reply is the call once more: modern clients have nothing else to answer with.
+    fn is_to_retry(&self, at: usize, step: &Step<'_>) -> bool {
+        let client = &self.clients[at];
+        !client.rounds.is_empty() && (client.asked.is_empty() || step.b & 0x20 != 0)
+    }
+
+    /// A call once more, with answers for whatever may be asked: its own, or (`b` over 127) that of another
+    /// session.
+    fn retry(&mut self, at: usize, step: &Step<'_>) -> String {
+        let b = usize::from(step.b);
+        let others = self.clients.iter().enumerate();
+        let mut others = others.filter(|(other, _)| b & 0x80 != 0 && *other != at);
+        let theirs = others.find_map(|(_, client)| client.rounds.last());
+        let own = self.clients[at].rounds.iter().rev().nth(b & 3);
+        let Some(round) = theirs.or(own).or(self.clients[at].rounds.last()).cloned() else {
+            return self.request(at, step);
+        };
+        let answer = self.filled(at, REPLIES[step.what % REPLIES.len()], step);
+        let answer = answer.strip_prefix("\"result\":").unwrap_or("null").to_owned();
+        let keys = ["1", "2", "one", "two"];
+        let answers = keys.map(|key| format!("\"{key}\":{answer}")).join(",");
+        let comma = if round.params.is_empty() { "" } else { "," };
+        let (params, state) = (&round.params, &round.state);
+        let params =
+            format!(r#"{params}{comma}"inputResponses":{{{answers}}},"requestState":"{state}""#);
+        self.request_of(at, step, &round.method, &params)
+    }
+
+    fn request_of(&mut self, at: usize, step: &Step<'_>, method: &str, params: &str) -> String {
         let id = self.new_id(at, step.a);
         let mut meta = Vec::new();
         match step.a >> 3 & 3 {
@@ -49,7 +86,7 @@ impl Play<'_> {
             _ => {}
         }
         if self.clients[at].modern != (step.a & 0x40 != 0) && method != "initialize" {
-            meta.push(META.to_owned());
+            meta.push(if step.b & 0x40 == 0 { ABLE.to_owned() } else { META.to_owned() });
             if step.a & 0x20 != 0 {
                 meta.push(r#""io.modelcontextprotocol/logLevel":"debug""#.to_owned());
             }
@@ -113,14 +150,16 @@ impl Play<'_> {
     }
 
     /// A request state: its own, or (`b` over 127) one that was made for somebody else. One that holds a
-    /// mark is the server's own, and a server's states are for the server to guard.
+    /// mark is the server's own: where each user has one, its states are for the server to guard.
     fn state_of(&self, at: usize, b: usize) -> String {
         let theft = b & 0x80 != 0;
         let all = self.clients.iter().enumerate();
         let wanted = all.filter(|(other, _)| (*other != at) == theft);
         let states = wanted.flat_map(|(_, client)| client.states.iter().rev());
-        let mut states =
-            states.filter(|state| !theft || self.marks.find(state.as_bytes()).is_empty());
+        let mut states = states.filter(|state| {
+            let ours = || self.marks.find(state.as_bytes()).is_empty();
+            !theft || self.share == Share::Tenant || ours()
+        });
         states.nth(b & 3).cloned().unwrap_or_else(|| "none".to_owned())
     }
 }

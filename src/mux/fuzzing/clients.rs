@@ -1,6 +1,9 @@
 //! The clients of a play: who they are, what they say, and what each is still owed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+
+use serde_json::value::RawValue;
 
 use super::lines::{Framed, framed, maim};
 use super::marks::Mark;
@@ -8,8 +11,12 @@ use super::pieces::REQUESTS;
 use super::play::{Hostile, Play, main};
 use super::script::{Deed, Step};
 use crate::config::tenant::Share;
-use crate::mcp::envelope::{Envelope, Message};
+use crate::mcp::envelope::{Envelope, Message, Params, text};
+use crate::mcp::era::Era;
 use crate::mcp::line::Framer;
+use crate::mcp::method::Method;
+use crate::mcp::splice::without_members;
+use crate::mux::listens::Filter;
 use crate::mux::outbox::End;
 use crate::mux::request::look_inside;
 use crate::mux::session::{SlotKey, Whose};
@@ -21,7 +28,7 @@ use crate::wire::Farewell;
 const AT_ONCE: usize = 6;
 const IN_ALL: u64 = 48;
 /// A client with more than this before it or behind it is not read from, bytes: as in the driver.
-const HIGH_WATER: usize = 256 * 1024;
+pub(super) const HIGH_WATER: usize = 256 * 1024;
 
 /// The requests of a client under one id.
 #[derive(Debug, Default)]
@@ -31,6 +38,25 @@ pub(super) struct Tally {
     pub(super) given_up: u32,
     /// Nothing says that it has to be answered: a subscription, or a line that was too long.
     pub(super) may_wait: bool,
+    /// The method and the members of the parameters of the last one, where it may be made again.
+    pub(super) call: Option<(String, String)>,
+}
+
+/// In which eras a client has spoken; a hostile one in both.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Eras {
+    pub(super) legacy: bool,
+    pub(super) modern: bool,
+}
+
+/// A call that is to be made again.
+#[derive(Debug, Clone)]
+pub(super) struct Round {
+    pub(super) method: String,
+    /// The members of its parameters without `_meta`.
+    pub(super) params: String,
+    /// Raw JSON text without quotes.
+    pub(super) state: String,
 }
 
 /// One client.
@@ -55,8 +81,20 @@ pub(super) struct Client {
     pub(super) unnamed: u32,
     /// What servers ask it: the id, and a mark of the question.
     pub(super) asked: Vec<u64>,
+    /// In which eras it has spoken.
+    pub(super) eras: Eras,
+    /// Its modern subscriptions, by the raw id; what it asked to hear of under each.
+    pub(super) listens: HashMap<Vec<u8>, Vec<Filter>>,
+    /// The resources that it subscribed to as a legacy client.
+    pub(super) subscribed: BTreeSet<String>,
     /// Request states that it got, as raw JSON text without quotes.
     pub(super) states: Vec<String>,
+    /// Calls that it is to make again, with what was asked.
+    pub(super) rounds: Vec<Round>,
+    /// How many upstream subscriptions were asked for in its name.
+    pub(super) feeds: usize,
+    /// It has brought a state of the exchange's that a session of its user was given.
+    pub(super) retries: bool,
     /// Marks of others that it wrote itself: it stole them, so to see them again tells nothing.
     pub(super) stolen: BTreeSet<Mark>,
 }
@@ -94,7 +132,13 @@ impl Play<'_> {
             ids: Vec::new(),
             unnamed: 0,
             asked: Vec::new(),
+            eras: Eras::default(),
+            listens: HashMap::new(),
+            subscribed: BTreeSet::new(),
             states: Vec::new(),
+            rounds: Vec::new(),
+            feeds: 0,
+            retries: false,
             stolen: BTreeSet::new(),
         });
         let now = self.desk.now;
@@ -157,6 +201,12 @@ impl Play<'_> {
             let (id, now) = (self.clients[at].id, self.desk.now);
             self.story.said(End::Session(id), line.bytes());
             self.desk.exchange.client_line(id, line.line(), now);
+            let session = self.desk.exchange.sessions.get(&id);
+            match session.and_then(|session| session.era) {
+                Some(Era::Legacy) => self.clients[at].eras.legacy = true,
+                Some(Era::Modern) => self.clients[at].eras.modern = true,
+                None => {}
+            }
         }
     }
 
@@ -180,11 +230,14 @@ impl Play<'_> {
                 self.clients[at].stolen.insert(mark);
             }
         }
-        let client = &mut self.clients[at];
         let Ok(envelope) = Envelope::read(line) else {
-            client.unnamed += 1;
+            self.clients[at].unnamed += 1;
             return;
         };
+        if let Ok((params, _)) = look_inside(envelope.params) {
+            self.note_wishes(at, &envelope, &params);
+        }
+        let client = &mut self.clients[at];
         match envelope.message() {
             Ok(Message::Request { id, .. }) if id.get() == "null" => client.unnamed += 1,
             Ok(Message::Request { id, method }) => {
@@ -192,6 +245,10 @@ impl Play<'_> {
                 let tally = client.requests.entry(id.get().as_bytes().to_vec()).or_default();
                 tally.asked += 1;
                 tally.may_wait |= method == "subscriptions/listen";
+                if Method::of(&method).may_need_input() {
+                    let params = envelope.params.map_or("{}", RawValue::get);
+                    tally.call = Some((method.into_owned(), members_but_meta(params)));
+                }
             }
             Ok(Message::Notification { method }) if method == "notifications/cancelled" => {
                 let request = look_inside(envelope.params).ok().and_then(|(it, _)| it.request_id);
@@ -202,6 +259,29 @@ impl Play<'_> {
             }
             Ok(_) => {}
             Err(_) => client.unnamed += 1,
+        }
+    }
+
+    /// What a client wants to hear of, and whose call it takes up.
+    fn note_wishes(&mut self, at: usize, envelope: &Envelope<'_>, params: &Params<'_>) {
+        if let Some(state) = params.request_state.and_then(text) {
+            let (uid, slot) = (self.clients[at].uid, &self.clients[at].slot);
+            let mut user = self.clients.iter().filter(|it| it.uid == uid && it.slot == *slot);
+            let ours = self.marks.find(state.as_bytes()).is_empty();
+            let given = user.any(|client| client.states.iter().any(|it| *it == state));
+            self.clients[at].retries |= ours && given;
+        }
+        let client = &mut self.clients[at];
+        let Ok(Message::Request { id, method }) = envelope.message() else { return };
+        match &*method {
+            "resources/subscribe" => {
+                client.subscribed.extend(params.uri.and_then(text).map(Cow::into_owned));
+            }
+            "subscriptions/listen" => {
+                let filters = client.listens.entry(id.get().as_bytes().to_vec()).or_default();
+                filters.extend(Filter::of(envelope.params));
+            }
+            _ => {}
         }
     }
 
@@ -263,4 +343,15 @@ impl Play<'_> {
             self.read_child(id);
         });
     }
+}
+
+/// The members of a raw object but for `_meta` and what only a retry has.
+fn members_but_meta(params: &str) -> String {
+    if !params.starts_with('{') {
+        return String::new();
+    }
+    let own = |key: &str| matches!(key, "_meta" | "inputResponses" | "requestState");
+    let bare = without_members(params, own);
+    let inner = bare.trim().strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    inner.unwrap_or_default().trim_matches(',').to_owned()
 }

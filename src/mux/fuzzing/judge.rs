@@ -5,21 +5,16 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::clients::{Client, Eras, Round};
 use super::marks::{Audience, Mark, Reach};
+use super::paths::Path;
 use super::play::Play;
-use super::servers::Got;
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
-use crate::mcp::era::Era;
+use crate::mux::asks::covers;
+use crate::mux::listens::Filter;
 use crate::mux::outbox::End;
 use crate::mux::request::look_inside;
 use crate::names::SessionId;
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Context<'a> {
-    #[serde(borrow)]
-    session: Option<&'a RawValue>,
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -29,7 +24,7 @@ struct State<'a> {
 }
 
 /// A line as text, made only where it is told.
-struct Quoted<'a>(&'a [u8]);
+pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,7 +62,7 @@ impl Play<'_> {
                 client.id,
                 self.marks.who(*mark)
             );
-            self.hears(at, *mark);
+            self.hears(at, *mark, envelope.result.is_some());
         }
         match envelope.message() {
             Ok(Message::Response { id }) => {
@@ -79,10 +74,26 @@ impl Play<'_> {
                 tally.answered += 1;
                 let result = envelope.result.and_then(|it| members::<State<'_>>(it).ok());
                 if let Some(state) = result.and_then(|it| it.state) {
-                    client.states.push(state.get().trim_matches('"').to_owned());
+                    let state = state.get().trim_matches('"').to_owned();
+                    if let Some((method, params)) = tally.call.clone() {
+                        client.rounds.push(Round { method, params, state: state.clone() });
+                    }
+                    client.states.push(state);
                 }
                 if !line_asks(line) {
                     marks.iter().for_each(|mark| self.is_told_once(at, *mark, &quoted));
+                }
+                let id = self.clients[at].id;
+                for mark in marks {
+                    match self.marks.who(mark) {
+                        Audience::Asker { reach: Reach::Retry, .. } => self.paths.went(Path::Held),
+                        Audience::Asker { session, reach: Reach::User | Reach::Slot }
+                            if *session != id && !self.tasks.iter().any(|(_, it)| *it == mark) =>
+                        {
+                            self.paths.went(Path::Cached);
+                        }
+                        _ => {}
+                    }
                 }
             }
             Ok(Message::Request { id, .. }) => {
@@ -91,18 +102,7 @@ impl Play<'_> {
                 self.clients[at].asked.push(id);
             }
             Ok(Message::Notification { method }) => {
-                let (params, meta) = look_inside(envelope.params).unwrap_or_default();
-                let requests = &self.clients[at].requests;
-                let knows = |id: &RawValue| requests.contains_key(id.get().as_bytes());
-                if method == "notifications/cancelled" && meta.subscription_id.is_none() {
-                    let id = params.request_id.expect("what is cancelled");
-                    assert!(knows(id) || our_id(id).is_some(), "{quoted}");
-                }
-                // To a legacy client that is a member like any other.
-                let session = self.desk.exchange.sessions.get(&self.clients[at].id);
-                let modern = session.is_some_and(|session| session.era == Some(Era::Modern));
-                let tagged = meta.subscription_id.filter(|_| modern);
-                assert!(tagged.is_none_or(knows), "not its subscription: {quoted}");
+                self.judge_notification(at, &method, &envelope, &quoted);
             }
             Err(_) => {
                 let client = &mut self.clients[at];
@@ -113,94 +113,71 @@ impl Play<'_> {
         }
     }
 
-    pub(super) fn judge_for_server(&mut self, at: usize, line: &[u8]) {
-        let quoted = Quoted(line);
-        let envelope = Envelope::read(line).unwrap_or_else(|why| panic!("{why}: {quoted}"));
-        let marks = self.marks.find(line);
-        for mark in &marks {
-            assert!(self.may_reach(at, *mark), "{mark} is not for this server: {quoted}");
+    /// A notification is about a request of its client's, or tells of what its client wants to hear.
+    fn judge_notification(
+        &mut self,
+        at: usize,
+        method: &str,
+        envelope: &Envelope<'_>,
+        quoted: &Quoted<'_>,
+    ) {
+        let client = &self.clients[at];
+        let (params, meta) = look_inside(envelope.params).unwrap_or_default();
+        let knows = |id: &RawValue| client.requests.contains_key(id.get().as_bytes());
+        if method == "notifications/cancelled" && meta.subscription_id.is_none() {
+            let id = params.request_id.expect("what is cancelled");
+            assert!(knows(id) || our_id(id).is_some(), "{quoted}");
         }
-        match envelope.message().unwrap_or_else(|why| panic!("{why}: {quoted}")) {
-            Message::Request { id, method } => {
-                let id = our_id(id).unwrap_or_else(|| panic!("an id that is not ours: {quoted}"));
-                let by = self.asker(&envelope, &quoted);
-                if let Some(by) = by {
-                    assert!(
-                        self.clients[by].slot == self.servers[at].slot,
-                        "not its server: {quoted}"
-                    );
-                    let stolen = &self.clients[by].stolen;
-                    let server = &self.servers[at];
-                    for mark in &marks {
-                        let known = self.is_for(by, *mark) || stolen.contains(mark);
-                        assert!(known || server.wrote.contains(mark), "not its own: {quoted}");
-                        let task = method.starts_with("tasks/") && server.wrote.contains(mark);
-                        assert!(!task || self.is_for(by, *mark), "a stranger's task: {quoted}");
-                    }
-                }
-                // The handshake with a child of one session holds that session's context, and is the mux's.
-                let by = by.filter(|_| method != "initialize");
-                let got = Got::new(by.map(|by| self.clients[by].id), &method);
-                let first = self.servers[at].got.insert(id, got).is_none();
-                assert!(first, "the id was used before: {quoted}");
-            }
-            Message::Response { id } => self.judge_reply(at, id, &marks, &quoted),
-            Message::Notification { method } if method == "notifications/cancelled" => {
-                let (params, _) = look_inside(envelope.params).unwrap_or_default();
-                let id = params.request_id.and_then(our_id);
-                let got = id.and_then(|id| self.servers[at].got.get(&id));
-                let by =
-                    got.unwrap_or_else(|| panic!("it cancels what was never asked: {quoted}")).by;
-                for mark in marks {
-                    let author = self.author(mark);
-                    assert!(author.is_none() || author == by, "it is another's request: {quoted}");
-                }
-            }
-            Message::Notification { .. } => {}
+        if method == "notifications/subscriptions/acknowledged" && !self.had_modern(at) {
+            self.paths.went(Path::Stream);
         }
-    }
-
-    /// A reply comes to who asked, once, and from who was asked.
-    fn judge_reply(&mut self, at: usize, id: &RawValue, marks: &[Mark], quoted: &Quoted<'_>) {
-        let authors: Vec<SessionId> = marks.iter().filter_map(|mark| self.author(*mark)).collect();
-        let open = self.servers[at].asked.get(id.get().as_bytes());
-        let open = open.filter(|open| !open.is_empty());
-        let open = open.unwrap_or_else(|| panic!("nobody asked that: {quoted}"));
-        let asked_of = |question: &Option<Mark>, session: SessionId| {
-            question.is_none_or(|mark| match self.marks.who(mark) {
-                Audience::One { heard, .. } => *heard == Some(session),
-                Audience::Asker { session: asker, .. } => *asker == session,
-                _ => true,
-            })
+        let client = &self.clients[at];
+        // To a legacy client that is a member like any other.
+        let modern = client.eras == Eras { legacy: false, modern: true };
+        let tagged = meta.subscription_id.and_then(|id| client.listens.get(id.get().as_bytes()));
+        let uri = params.uri.and_then(text);
+        let list = match method {
+            "notifications/tools/list_changed" => Some("tools"),
+            "notifications/prompts/list_changed" => Some("prompts"),
+            "notifications/resources/list_changed" => Some("resources"),
+            "notifications/resources/updated" => None,
+            // What a legacy server says of a request goes as it is.
+            "notifications/progress" | "notifications/message" if !self.had_modern(at) => return,
+            _ => {
+                let tag = meta.subscription_id.filter(|_| modern);
+                return assert!(tag.is_none_or(knows), "not its subscription: {quoted}");
+            }
         };
-        let which = match authors.first() {
-            Some(author) => {
-                let found = open.iter().position(|it| asked_of(it, *author));
-                found.unwrap_or_else(|| panic!("it was not asked: {quoted}"))
-            }
-            None => 0,
+        // What a modern server says on a subscription is for its client to sort out.
+        let told = |filter: &Filter| match (list, uri.as_deref()) {
+            _ if self.had_modern(at) => true,
+            (Some(list), _) => filter.has(list),
+            (None, Some(uri)) => filter.resource_subscriptions.iter().any(|it| covers(it, uri)),
+            (None, None) => false,
         };
-        if let Some(open) = self.servers[at].asked.get_mut(id.get().as_bytes()) {
-            open.remove(which);
-        }
+        let by_stream = client.eras.modern && tagged.is_some_and(|it| it.iter().any(told));
+        let holds = |uri: &str| client.subscribed.iter().any(|held| covers(held, uri));
+        let by_connection =
+            client.eras.legacy && (list.is_some() || uri.as_deref().is_some_and(holds));
+        assert!(by_stream || by_connection, "it did not ask to hear this: {quoted}");
     }
 
-    /// The client whose request it is, as the mux tells the server.
-    fn asker(&self, envelope: &Envelope<'_>, quoted: &Quoted<'_>) -> Option<usize> {
-        let (_, meta) = look_inside(envelope.params).unwrap_or_default();
-        let context: Context<'_> = members(meta.context?).expect("a context is an object");
-        let session = context.session.and_then(text).expect("a context tells the session");
-        let by = self.clients.iter().position(|client| client.id.to_string() == session);
-        let by = by.unwrap_or_else(|| panic!("no such session: {quoted}"));
-        assert!(self.clients[by].open, "of a session that is closed: {quoted}");
-        Some(by)
+    /// Whether there ever was a modern server where this client is.
+    fn had_modern(&self, at: usize) -> bool {
+        self.servers.iter().any(|it| it.modern && it.slot == self.clients[at].slot)
     }
 
-    fn uid(&self, session: SessionId) -> Option<u32> {
-        self.clients.iter().find(|client| client.id == session).map(|client| client.uid)
+    fn client(&self, session: SessionId) -> Option<&Client> {
+        self.clients.iter().find(|client| client.id == session)
     }
 
-    fn author(&self, mark: Mark) -> Option<SessionId> {
+    /// Whether two sessions are of one user, on one server.
+    pub(super) fn is_of_one_user(&self, one: SessionId, other: SessionId) -> bool {
+        let who = |session| self.client(session).map(|client| (client.uid, &client.slot));
+        who(one).is_some() && who(one) == who(other)
+    }
+
+    pub(super) fn author(&self, mark: Mark) -> Option<SessionId> {
         match self.marks.who(mark) {
             Audience::Author(session) => Some(*session),
             _ => None,
@@ -218,14 +195,23 @@ impl Play<'_> {
         let client = &self.clients[at];
         match self.marks.who(mark) {
             Audience::Author(session) => *session == client.id,
-            Audience::Asker { session, reach } => match reach {
-                Reach::Asker => *session == client.id,
-                Reach::User => self.uid(*session) == Some(client.uid),
-                Reach::Tenant => true,
-            },
+            Audience::Asker { session, reach } => {
+                let user = || self.is_of_one_user(*session, client.id);
+                *session == client.id
+                    || match reach {
+                        Reach::Asker => false,
+                        Reach::Retry => client.retries && user(),
+                        Reach::User => user(),
+                        Reach::Slot => {
+                            self.client(*session).is_some_and(|it| it.slot == client.slot)
+                        }
+                    }
+            }
             Audience::Slot(slot) => *slot == client.slot,
-            Audience::One { slot, heard } => {
-                *slot == client.slot && heard.is_none_or(|heard| heard == client.id)
+            Audience::One { slot, heard: None, .. } => *slot == client.slot,
+            Audience::One { heard: Some(heard), held, .. } => {
+                *heard == client.id
+                    || (*held && client.retries && self.is_of_one_user(*heard, client.id))
             }
             Audience::Admins(slot) => *slot == client.slot && client.admin,
             Audience::Tenant => true,
@@ -234,42 +220,22 @@ impl Play<'_> {
     }
 
     /// A session has seen a mark: what is for one is for nobody else from now on.
-    fn hears(&mut self, at: usize, mark: Mark) {
+    fn hears(&mut self, at: usize, mark: Mark, result: bool) {
         let id = self.clients[at].id;
-        if let Some(Audience::One { heard, .. }) = self.marks.audience(mark) {
+        if let Some(Audience::One { heard, held, .. }) = self.marks.audience(mark) {
+            *held |= result && heard.is_none();
             heard.get_or_insert(id);
         }
     }
 
     fn is_told_once(&mut self, at: usize, mark: Mark, quoted: &Quoted<'_>) {
-        if matches!(self.marks.who(mark), Audience::Asker { reach: Reach::Asker, .. })
-            && !self.clients[at].stolen.contains(&mark)
+        if matches!(
+            self.marks.who(mark),
+            Audience::Asker { reach: Reach::Asker | Reach::Retry, .. }
+        ) && !self.clients[at].stolen.contains(&mark)
         {
             assert!(self.marks.tell(mark), "an answer came twice: {quoted}");
         }
-    }
-
-    /// Whether a server may get a mark.
-    fn may_reach(&self, at: usize, mark: Mark) -> bool {
-        let server = &self.servers[at];
-        let of_slot = |session: SessionId| {
-            self.clients.iter().any(|client| client.id == session && client.slot == server.slot)
-        };
-        let stolen = || {
-            let here = self.clients.iter().filter(|client| client.slot == server.slot);
-            here.into_iter().any(|client| client.stolen.contains(&mark))
-        };
-        let own = match self.marks.who(mark) {
-            Audience::Author(session) | Audience::Asker { session, reach: Reach::Asker } => {
-                of_slot(*session)
-            }
-            Audience::Asker { .. } | Audience::Tenant => true,
-            Audience::Slot(slot) | Audience::One { slot, .. } | Audience::Admins(slot) => {
-                *slot == server.slot
-            }
-            Audience::Nobody => false,
-        };
-        own || server.wrote.contains(&mark) || stolen()
     }
 
     /// The clients that are there.

@@ -29,10 +29,12 @@ impl fmt::Display for Mark {
 pub(super) enum Reach {
     /// No further.
     Asker,
-    /// To sessions of the same user: its tasks, and lists that their server calls private.
+    /// To whoever of the same user has retried the call, which was held meanwhile.
+    Retry,
+    /// To sessions of the same user on the same server: its tasks, and what may be kept for it.
     User,
-    /// To all of the tenant: what its server calls public.
-    Tenant,
+    /// To every session of the same server: what may be kept and is public.
+    Slot,
 }
 
 /// Who may come to see a mark.
@@ -44,8 +46,9 @@ pub(super) enum Audience {
     Asker { session: SessionId, reach: Reach },
     /// Every session of a server.
     Slot(SlotKey),
-    /// One session of a server, whichever hears it first.
-    One { slot: SlotKey, heard: Option<SessionId> },
+    /// One session of a server, whichever hears it first; `held`: it was heard as the result of a call,
+    /// and that call's user may be asked again.
+    One { slot: SlotKey, heard: Option<SessionId>, held: bool },
     /// Sessions of a server with the permission `admin`.
     Admins(SlotKey),
     /// Every session of the tenant.

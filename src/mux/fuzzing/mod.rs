@@ -18,8 +18,10 @@ mod bounds;
 mod client_lines;
 mod clients;
 mod judge;
+mod judge_server;
 mod lines;
 mod marks;
+mod paths;
 mod pieces;
 mod play;
 #[cfg(test)]

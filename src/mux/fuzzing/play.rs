@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::bounds;
 use super::clients::Client;
 use super::marks::{Mark, Marks};
+use super::paths::Paths;
 use super::script::{Deed, HEAD, Script, Step};
 use super::servers::{Manner, Server};
 use super::story::Story;
@@ -19,9 +20,9 @@ use crate::names::ServerName;
 use crate::wire::{Ailment, Farewell, MuxPlan};
 
 /// How many bytes an end says in one breath: one read of the driver.
-const BREATH: usize = 64 * 1024;
+pub(super) const BREATH: usize = 64 * 1024;
 /// The most alarms of one span of time: more would be a clock that does not advance.
-const ALARMS: usize = 100_000;
+const ALARMS: usize = 5_000;
 /// How often a step is made in one breath: beyond every bound, but seldom, since it costs the time of many
 /// other plays.
 const FLOODS: [usize; 16] = [3, 30, 300, 1100, 5000, 4, 2, 3, 5, 8, 2, 3, 4, 6, 2, 12];
@@ -50,6 +51,7 @@ pub(super) struct Play<'a> {
     /// The ids of tasks, with the child that made each.
     pub(super) tasks: Vec<(ChildId, Mark)>,
     pub(super) story: Story,
+    pub(super) paths: Paths,
     pub(super) share: Share,
     pub(super) hostile: Hostile,
     /// What a server is like that the script says nothing about.
@@ -77,6 +79,7 @@ impl<'a> Play<'a> {
             servers: Vec::new(),
             tasks: Vec::new(),
             story: Story::default(),
+            paths: Paths::default(),
             share,
             hostile,
             manner: Manner::of(manner),
@@ -93,8 +96,8 @@ impl<'a> Play<'a> {
         play
     }
 
-    /// Plays to the end.
-    pub(super) fn run(mut self) {
+    /// Plays to the end; tells which ways it went.
+    pub(super) fn run(mut self) -> Paths {
         while let Some(step) = self.script.next() {
             if step.deed == Deed::Flood {
                 self.flood = FLOODS[step.what % FLOODS.len()];
@@ -111,7 +114,7 @@ impl<'a> Play<'a> {
             self.settle();
             bounds::check(&self.desk.exchange);
         }
-        self.finish();
+        self.finish()
     }
 
     /// Makes a step; says how many bytes were said.
@@ -269,7 +272,7 @@ impl<'a> Play<'a> {
     }
 
     /// Everybody reads, no server answers any more, the tenant stops: whoever asked has been answered.
-    fn finish(mut self) {
+    fn finish(mut self) -> Paths {
         self.everybody_reads();
         self.settle();
         bounds::check(&self.desk.exchange);
@@ -287,6 +290,7 @@ impl<'a> Play<'a> {
         let exchange = &self.desk.exchange;
         assert!(exchange.is_empty(), "sessions or children are left: {exchange:?}");
         assert!(exchange.out_is_idle(), "bytes are left for nobody: {:?}", exchange.out);
+        self.paths
     }
 }
 

@@ -2,8 +2,8 @@
 //! made from it by lot, always the same.
 
 use std::fs;
-use std::path::Path;
 
+use super::paths::{Path, Paths};
 use super::play::{Hostile, Play};
 
 /// How many lines a play has at most here.
@@ -13,18 +13,21 @@ const MADE: usize = 1000;
 /// How long an input becomes, bytes.
 const LONGEST: usize = 1024;
 
-type Target = fn(&[u8]);
-
-fn clients(input: &[u8]) {
-    Play::new(input, Hostile::Clients, LINES).run();
-}
-
-fn servers(input: &[u8]) {
-    Play::new(input, Hostile::Servers, LINES).run();
+/// Plays the corpus of a target and what is made of it; tells which ways the corpus alone went.
+fn play(target: &str, hostile: Hostile) -> Paths {
+    let mut paths = Paths::default();
+    let (corpus, made) = inputs(target);
+    for input in corpus {
+        paths.add(&Play::new(&Shown(input).0, hostile, LINES).run());
+    }
+    for input in made {
+        Play::new(&Shown(input).0, hostile, LINES).run();
+    }
+    paths
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let entries = fs::read_dir(&place).expect("a corpus");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort();
@@ -72,26 +75,33 @@ impl Drop for Shown {
     }
 }
 
-fn replay(target: &str, run: Target) {
+/// The corpus of a target, and what is made of it.
+fn inputs(target: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let corpus = corpus(target);
     let mut lots = Lots(7);
-    let made: Vec<_> = (0..MADE).map(|_| lots.mix(&corpus)).collect();
-    for input in corpus.into_iter().chain(made) {
-        run(&Shown(input).0);
-    }
+    let made = (0..MADE).map(|_| lots.mix(&corpus)).collect();
+    (corpus, made)
+}
+
+fn every_way_is_gone(paths: &Paths) {
+    let missed = Path::ALL.into_iter().filter(|path| paths.count(*path) == 0);
+    assert_eq!(missed.collect::<Vec<_>>(), [], "{paths:?}");
 }
 
 #[test]
 fn whatever_bytes_come_as_lines_the_corpus_keeps_every_promise_of_the_envelope() {
-    replay("envelope", crate::mcp::fuzzing::envelope);
+    let (corpus, made) = inputs("envelope");
+    for input in corpus.into_iter().chain(made) {
+        crate::mcp::fuzzing::envelope(&Shown(input).0);
+    }
 }
 
 #[test]
 fn whatever_clients_say_the_corpus_keeps_every_promise_of_the_exchange() {
-    replay("clients", clients);
+    every_way_is_gone(&play("clients", Hostile::Clients));
 }
 
 #[test]
 fn whatever_servers_say_the_corpus_keeps_every_promise_of_the_exchange() {
-    replay("servers", servers);
+    every_way_is_gone(&play("servers", Hostile::Servers));
 }

@@ -77,8 +77,9 @@ impl Play<'_> {
             b'l' => LEVELS[b % LEVELS.len()].to_owned(),
             b'k' => self.task_of(None, b).unwrap_or_else(|| "none".to_owned()),
             b'o' => self.open_request(at, step.a).unwrap_or_default().to_string(),
-            // A line that is maimed tells of no task: what could be read from it is anybody's guess.
-            b't' if step.deed == Deed::Answer && step.bytes.is_empty() => self.all_tasks(at),
+            // A line that is maimed tells of no task: what could be read from it is anybody's guess. And what
+            // a server lists to who asked for something else is its own doing.
+            b't' if step.bytes.is_empty() && self.lists_tasks(at, step) => self.all_tasks(at),
             b't' => String::new(),
             _ => (b >> 2 & 7).to_string(),
         })
@@ -90,6 +91,12 @@ impl Play<'_> {
         let marks = self.tasks.iter().rev().map(|(_, mark)| *mark);
         let mut marks = marks.filter(|mark| b & 0x80 != 0 || own(mark));
         marks.nth(b & 3).map(|mark| mark.to_string())
+    }
+
+    /// Whether a step answers a request for the tasks.
+    fn lists_tasks(&self, at: usize, step: &Step<'_>) -> bool {
+        let open = self.open_request(at, step.a).and_then(|id| self.servers[at].got.get(&id));
+        step.deed == Deed::Answer && open.is_some_and(|got| got.method == "tasks/list")
     }
 
     fn all_tasks(&self, at: usize) -> String {
@@ -106,15 +113,8 @@ impl Play<'_> {
             if !server.open || server.deaf || server.manner == Manner::Mute {
                 continue;
             }
-            let mut due = Vec::new();
-            for (id, got) in &mut server.got {
-                let asks = got.by.is_none() || got.method == "server/discover";
-                if asks && !std::mem::replace(&mut got.handled, true) {
-                    due.push((*id, got.method.clone()));
-                }
-            }
-            for (id, method) in due {
-                let line = reply(&mut self.servers[at], id, &method);
+            for (id, method, filter) in std::mem::take(&mut server.due) {
+                let line = reply(&mut self.servers[at], id, &method, &filter);
                 self.server_says(at, line.as_bytes());
                 said = true;
             }
@@ -123,7 +123,7 @@ impl Play<'_> {
     }
 }
 
-fn reply(server: &mut Server, id: u64, method: &str) -> String {
+fn reply(server: &mut Server, id: u64, method: &str, filter: &str) -> String {
     let discovery = r#""result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"prompts":{},"logging":{}},"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}"#;
     let hello = r#""result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"resources":{"subscribe":true,"listChanged":true},"logging":{},"tasks":{}},"serverInfo":{"name":"s","version":"1"}}"#;
     let unknown = r#""error":{"code":-32601,"message":"unknown"}"#;
@@ -143,10 +143,11 @@ fn reply(server: &mut Server, id: u64, method: &str) -> String {
         (_, "server/discover") => unknown,
         (Manner::Modern, "initialize") => unknown,
         (_, "initialize") => hello,
+        (Manner::Contrary, "subscriptions/listen") => return String::new(),
         (_, "subscriptions/listen") => {
             let meta = format!(r#""_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}"#);
             return format!(
-                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"notifications\":{{}},{meta}}}}}\n"
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":{{\"notifications\":{filter},{meta}}}}}\n"
             );
         }
         _ => r#""result":{"resultType":"complete"}"#,

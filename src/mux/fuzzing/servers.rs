@@ -8,10 +8,14 @@ use serde_json::value::RawValue;
 
 use super::lines::{Framed, framed, maim};
 use super::marks::{Audience, Mark, Reach};
+use super::paths::Path;
 use super::play::{Hostile, Play};
 use super::script::{Deed, Step};
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
+use crate::mcp::era::Era;
 use crate::mcp::line::Framer;
+use crate::mcp::method::Method;
+use crate::mux::child::Owner;
 use crate::mux::outbox::{ChildId, End};
 use crate::mux::request::look_inside;
 use crate::mux::session::SlotKey;
@@ -44,13 +48,26 @@ pub(super) struct Got {
     pub(super) by: Option<SessionId>,
     pub(super) method: String,
     pub(super) answered: bool,
-    /// It was answered, or passed over, by its manner.
-    pub(super) handled: bool,
+    /// Its client was asked for something on its account, and is to call again.
+    pub(super) held: bool,
 }
 
 impl Got {
     pub(super) fn new(by: Option<SessionId>, method: &str) -> Self {
-        Self { by, method: method.to_owned(), answered: false, handled: false }
+        Self { by, method: method.to_owned(), answered: false, held: false }
+    }
+
+    /// For whom it is what is said of this request; `further` where the answer says so itself.
+    fn audience(&self, further: Option<Reach>) -> Audience {
+        match self.by {
+            Some(session) => {
+                let own = if self.held { Reach::Retry } else { Reach::Asker };
+                Audience::Asker { session, reach: further.unwrap_or(own) }
+            }
+            // What greets one greets all: it is remembered by the server's program.
+            None if matches!(&*self.method, "initialize" | "server/discover") => Audience::Tenant,
+            None => Audience::Nobody,
+        }
     }
 }
 
@@ -63,15 +80,23 @@ pub(super) struct Server {
     /// It runs.
     pub(super) open: bool,
     pub(super) deaf: bool,
+    /// The exchange was told that its pipe takes nothing more.
+    full: bool,
+    /// It has turned out to be of the modern era.
+    pub(super) modern: bool,
     /// When it is killed, once it was stopped.
     pub(super) stopped: Option<Instant>,
     framer: Framer,
     /// What it got, by the id that the mux gave.
     pub(super) got: BTreeMap<u64, Got>,
+    /// What of it its manner is to answer: the id, the method, and the filter of a subscription.
+    pub(super) due: Vec<(u64, String, String)>,
     /// What it asked and has no answer to: by the raw id, a mark of each question.
     pub(super) asked: HashMap<Vec<u8>, Vec<Option<Mark>>>,
     /// Marks that it wrote.
     pub(super) wrote: BTreeSet<Mark>,
+    /// Marks of clients in the requests that it got.
+    pub(super) heard: BTreeSet<Mark>,
     pub(super) refused: usize,
 }
 
@@ -87,6 +112,8 @@ struct Result<'a> {
     task: Option<&'a RawValue>,
     #[serde(borrow, rename = "task")]
     made: Option<&'a RawValue>,
+    #[serde(borrow, rename = "resultType")]
+    kind: Option<&'a RawValue>,
 }
 
 impl Play<'_> {
@@ -108,11 +135,15 @@ impl Play<'_> {
             manner,
             open: true,
             deaf: false,
+            full: false,
+            modern: false,
             stopped: None,
             framer: Framer::new(self.desk.exchange.line_limit()),
             got: BTreeMap::new(),
+            due: Vec::new(),
             asked: HashMap::new(),
             wrote: BTreeSet::new(),
+            heard: BTreeSet::new(),
             refused: 0,
         });
         let program = format!("{manner:?}");
@@ -189,6 +220,26 @@ impl Play<'_> {
             let (id, now) = (self.servers[at].id, self.desk.now);
             self.story.said(End::Child(id), line.bytes());
             self.desk.exchange.child_line(id, line.line(), now);
+            self.look_at_child(at);
+        }
+    }
+
+    /// What a line has changed in how its server is to be understood: its era, and which calls wait for
+    /// their retry.
+    fn look_at_child(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        let Some(child) = self.desk.exchange.children.get(&server.id) else { return };
+        server.modern = child.era == Some(Era::Modern);
+        if child.held.until().is_none() {
+            return;
+        }
+        let held = child.pending.iter().filter(|(_, it)| matches!(it.owner, Owner::Held(_)));
+        for (id, _) in held {
+            let got = server.got.get_mut(id).filter(|got| got.by.is_some() && !got.held);
+            if let Some(got) = got {
+                assert!(!server.modern, "a modern server's call is held");
+                got.held = true;
+            }
         }
     }
 
@@ -222,7 +273,7 @@ impl Play<'_> {
     fn audience_of(&self, at: usize, line: &[u8]) -> Audience {
         let server = &self.servers[at];
         let slot = || server.slot.clone();
-        let one = || Audience::One { slot: slot(), heard: None };
+        let one = || Audience::One { slot: slot(), heard: None, held: false };
         let Ok(envelope) = Envelope::read(line) else { return Audience::Nobody };
         let method = match envelope.message() {
             Err(_) => return Audience::Nobody,
@@ -230,7 +281,7 @@ impl Play<'_> {
             Ok(Message::Response { id }) => {
                 let got = our_id(id).and_then(|id| server.got.get(&id));
                 return match got.filter(|got| !got.answered) {
-                    Some(got) => for_asker(got, envelope.result),
+                    Some(got) => got.audience(further(got, server.modern, envelope.result)),
                     None => Audience::Nobody,
                 };
             }
@@ -238,7 +289,8 @@ impl Play<'_> {
         };
         let Ok((params, meta)) = look_inside(envelope.params) else { return Audience::Nobody };
         let about = match &*method {
-            _ if meta.subscription_id.is_some() => meta.subscription_id,
+            // To a legacy server that is a member like any other.
+            _ if server.modern && meta.subscription_id.is_some() => meta.subscription_id,
             "notifications/progress" => params.progress_token,
             "notifications/cancelled" => match params.request_id {
                 Some(id) if server.asked.contains_key(id.get().as_bytes()) => return one(),
@@ -250,13 +302,8 @@ impl Play<'_> {
             | "notifications/resources/updated" => return Audience::Slot(slot()),
             _ => return one(),
         };
-        match about.and_then(our_id).and_then(|id| server.got.get(&id)) {
-            Some(Got { by: Some(session), .. }) => {
-                Audience::Asker { session: *session, reach: Reach::Asker }
-            }
-            Some(_) => Audience::Slot(slot()),
-            None => Audience::Nobody,
-        }
+        let got = about.and_then(our_id).and_then(|id| server.got.get(&id));
+        got.filter(|got| got.by.is_some()).map_or(Audience::Nobody, |got| got.audience(None))
     }
 
     /// Reads what a server got; says whether there was anything.
@@ -265,32 +312,39 @@ impl Play<'_> {
         let at = at.expect("a line for a server that never was");
         assert!(self.servers[at].open, "a line for a server that is gone");
         if self.servers[at].deaf {
+            if self.desk.exchange.out.backlog(End::Child(id)) > 0 {
+                self.servers[at].full = true;
+                self.desk.exchange.child_full(id);
+            }
             return false;
         }
         let bytes = self.desk.sent(End::Child(id));
         self.judge_lines(End::Child(id), &bytes, |play, line| play.judge_for_server(at, line));
-        !bytes.is_empty()
+        let now = self.desk.now;
+        let turns = if std::mem::take(&mut self.servers[at].full) {
+            self.desk.exchange.child_has_room(id, now);
+            if self.desk.exchange.out.backlog(End::Child(id)) > 0 {
+                self.paths.went(Path::Turn);
+            }
+            true
+        } else {
+            self.desk.exchange.give_turns(id, now)
+        };
+        turns || !bytes.is_empty()
     }
 }
 
-/// How far an answer to a request may go.
-fn for_asker(got: &Got, result: Option<&RawValue>) -> Audience {
-    let Some(session) = got.by else { return Audience::Tenant };
-    let said: Result<'_> = result.and_then(|result| members(result).ok()).unwrap_or_default();
-    let listed = got.method.ends_with("/list") || got.method == "resources/read";
-    let lasting = said.ttl.is_some_and(|ttl| ttl.get().parse().is_ok_and(|ms: f64| ms > 0.0));
-    let scope = said.scope.and_then(text);
-    let reach = match scope.as_deref() {
-        Some("public") if listed || got.method.ends_with("/discover") => {
-            if lasting {
-                Reach::Tenant
-            } else {
-                Reach::Asker
-            }
-        }
-        Some("private") if listed && lasting => Reach::User,
-        _ if said.task.is_some() || said.made.is_some() => Reach::User,
-        _ => Reach::Asker,
-    };
-    Audience::Asker { session, reach }
+/// How far an answer says that it may go beyond who asked: a modern one that may be kept, and a task.
+fn further(got: &Got, modern: bool, result: Option<&RawValue>) -> Option<Reach> {
+    let result = result?;
+    let said: Result<'_> = members(result).ok()?;
+    let method = Method::of(&got.method);
+    let lasts = said.ttl.is_some_and(|ttl| ttl.get().parse().is_ok_and(|ms: u64| ms > 0));
+    let complete = said.kind.and_then(text).is_some_and(|kind| kind == "complete");
+    if modern && method.is_cacheable() && lasts && complete {
+        let public = said.scope.and_then(text).is_some_and(|scope| scope == "public");
+        return Some(if public { Reach::Slot } else { Reach::User });
+    }
+    let task = method == Method::Call && (said.task.is_some() || said.made.is_some());
+    task.then_some(Reach::User)
 }

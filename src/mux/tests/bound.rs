@@ -185,3 +185,17 @@ fn what_only_looks_like_a_state_passes() {
     let seen: Value = json!(desk.client_heard(a));
     assert_eq!(seen, json!([]));
 }
+
+#[test]
+fn a_legacy_client_brings_no_state_that_another_user_was_given() {
+    let (mut desk, a, child) = desk(Share::Tenant);
+    give(&mut desk, a, child, "\"s\"");
+    let (same, other) = (desk.open(2, 1000), desk.open(3, 1001));
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","inputResponses":{},"requestState":"s"}}"#;
+    for (session, reached) in [(other, Err(json!(403))), (same, Ok(()))] {
+        desk.initialize(session);
+        assert_eq!(desk.client_heard(session)[0]["id"], 0);
+        desk.server_heard(child);
+        assert_eq!(reaches(&mut desk, session, child, call), reached, "{session:?}");
+    }
+}

@@ -8,6 +8,7 @@ use super::{Desk, call};
 use crate::config::tenant::Share;
 use crate::mux::outbox::{ChildId, End};
 use crate::names::SessionId;
+use crate::wire::Farewell;
 
 /// Two sessions of a server whose pipe is full.
 fn full() -> (Desk, SessionId, SessionId, ChildId) {
@@ -275,4 +276,14 @@ fn a_session_whose_input_has_ended_gets_its_whole_turn() {
     desk.exchange.client_ended(a, desk.now);
     desk.exchange.child_has_room(child, desk.now);
     assert_eq!(names(&desk.server_heard(child)), ["last"]);
+}
+
+#[test]
+fn who_leaves_leaves_the_line_too() {
+    let (mut desk, a, b, child) = full();
+    desk.client(a, &marked(1, "a"));
+    desk.client(b, &marked(1, "b"));
+    assert_eq!(desk.exchange.children[&child].turns.len(), 2);
+    desk.exchange.close_session(a, Farewell { reason: String::new(), code: 0 });
+    assert_eq!(desk.exchange.children[&child].turns, [b]);
 }

@@ -140,3 +140,25 @@ fn the_id_of_a_subscription_comes_back_byte_for_byte_also_where_the_mux_speaks()
     );
     assert!(heard[0].contains(r#""x":1.0e0"#), "{heard:?}");
 }
+
+#[test]
+fn a_server_that_has_not_shaken_hands_tells_a_modern_client_nothing() {
+    let mut desk = Desk::new(Share::Tenant);
+    let session = desk.open(1, 1000);
+    desk.client(session, &format!(r#"{{"jsonrpc":"2.0","id":"d","method":"server/discover","params":{{"_meta":{{{META}}}}}}}"#));
+    let child = desk.start();
+    for params in [
+        r#"{"_meta":{"io.modelcontextprotocol/subscriptionId":1}}"#,
+        r#"{"level":"info","data":"x"}"#,
+    ] {
+        for method in ["subscriptions/acknowledged", "message", "x"] {
+            desk.server(
+                child,
+                &format!(
+                    r#"{{"jsonrpc":"2.0","method":"notifications/{method}","params":{params}}}"#
+                ),
+            );
+        }
+    }
+    assert!(desk.client_heard(session).is_empty());
+}
