@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Era, Held, Home, Session, Supervisor, left_after, puppet_tenant};
+use support::{Era, Held, Home, Session, Supervisor, left_after, puppet_tenant, said};
 
 /// The tenants `acme`, on a puppet as told, and `globex`, on a good one that must not notice anything.
 fn home(environment: &[(&str, &str)], server: &str) -> Home {
@@ -22,10 +22,6 @@ fn open(supervisor: &Supervisor<'_>, tenant: &str) -> Session {
     let mut session = supervisor.connect(tenant);
     session.open(Era::Legacy);
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 fn echo(session: &mut Session) {

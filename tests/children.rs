@@ -7,7 +7,7 @@ mod support;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{DEADLINE, Era, Held, Session, child, left_after, puppet};
+use support::{DEADLINE, Era, Held, Session, child, left_after, puppet, said};
 
 fn open(era: Era, environment: &[(&str, &str)]) -> Session {
     let mut command = Command::new(puppet());
@@ -18,10 +18,6 @@ fn open(era: Era, environment: &[(&str, &str)]) -> Session {
     let mut session = Session::spawn(command);
     session.open(era);
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{DEADLINE, Era, Held, Home, Session, descendants, left_after, puppet_tenant};
+use support::{DEADLINE, Era, Held, Home, Session, descendants, left_after, puppet_tenant, said};
 
 /// How long what lost its owner may live.
 const ORPHANED: Duration = Duration::from_secs(1);
@@ -41,10 +41,6 @@ fn mux(home: &Home, tenant: &str) -> Held {
 fn keeper(home: &Home, tenant: &str) -> Held {
     let running = |tenant: &Value| !tenant["servers"][0]["children"][0]["pid"].is_null();
     held(&home.tenant_status(tenant, running)["servers"][0]["children"][0]["pid"])
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 fn grandchild(session: &mut Session) -> Held {

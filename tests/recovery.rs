@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Era, Held, Home, Session, Supervisor, puppet_tenant};
+use support::{Era, Held, Home, Session, Supervisor, puppet_tenant, said};
 
 /// Every kind of client on every kind of server.
 const PAIRS: [(Era, &str); 4] = [
@@ -25,10 +25,6 @@ fn open(supervisor: &Supervisor<'_>, era: Era) -> Session {
     let mut session = supervisor.connect("acme");
     session.open(era);
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 /// How many lines the server was sent that hold a text.

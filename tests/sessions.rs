@@ -8,7 +8,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Era, Home, Session, Supervisor, puppet_tenant};
+use support::{Era, Home, Session, Supervisor, puppet_tenant, said};
 
 /// A tenant `acme` on the puppet.
 fn home(environment: &[(&str, &str)], server: &str) -> Home {
@@ -28,10 +28,6 @@ fn able(supervisor: &Supervisor<'_>, capabilities: Value) -> Session {
     let mut session = supervisor.connect("acme");
     session.initialize(capabilities);
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 /// What the puppet has been told so far, line by line.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Era, Home, MODERN, Session, Supervisor, puppet_tenant};
+use crate::support::{Era, Home, MODERN, Session, Supervisor, puppet_tenant, said};
 
 /// `_meta` of a request whose client can be asked for everything.
 fn able() -> Value {
@@ -21,10 +21,6 @@ fn open(supervisor: &Supervisor<'_>, era: Era) -> Session {
     let answer = session.open(era);
     assert!(answer.get("error").is_none(), "{answer}");
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 fn asking(method: &str, params: &Value) -> Value {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Era, Home, Packages, Session, Setup, SideBySide, Way, assert_same, puppet_tenant, tenant_with,
+    Era, Home, Packages, Session, Setup, SideBySide, Way, assert_same, puppet_tenant, said,
+    tenant_with,
 };
 
 const URI: &str = "puppet://one";
@@ -23,10 +24,6 @@ fn open(home: &Home) -> Session {
     let mut session = home.connect("acme");
     session.initialize(json!({"elicitation": {}, "sampling": {}, "roots": {}, "tasks": {}}));
     session
-}
-
-fn said(result: &Value) -> &str {
-    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
 }
 
 /// What the server has heard so far, each message.

@@ -324,3 +324,9 @@ impl Drop for Session {
         }
     }
 }
+
+/// The text of a tool's result.
+#[track_caller]
+pub(crate) fn said(result: &Value) -> &str {
+    result["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text: {result}"))
+}
