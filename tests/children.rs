@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{DEADLINE, Era, Held, Session, child, left_after, puppet, said};
 
 fn open(era: Era, environment: &[(&str, &str)]) -> Session {
