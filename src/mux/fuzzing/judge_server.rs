@@ -68,6 +68,10 @@ impl Play<'_> {
                     server.due.push((id, method.into_owned(), filter.to_owned()));
                 }
                 assert!(server.got.insert(id, got).is_none(), "the id was used before: {quoted}");
+                // The exchange's ids rise, but lines of one session may wait.
+                if let Err(at) = server.unanswered.binary_search(&id) {
+                    server.unanswered.insert(at, id);
+                }
             }
             Message::Response { id } => self.judge_reply(at, id, &marks, &quoted),
             Message::Notification { method } if method == "notifications/cancelled" => {
