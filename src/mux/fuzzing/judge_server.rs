@@ -153,6 +153,10 @@ impl Play<'_> {
                 Audience::One { heard: Some(heard), held: true, .. } => {
                     self.is_of_one_user(*heard, session)
                 }
+                // A retry may answer early what is asked next of the same call.
+                Audience::One { heard: None, .. } => {
+                    self.client(session).is_some_and(|client| client.retries)
+                }
                 Audience::One { heard, .. } => *heard == Some(session),
                 Audience::Asker { session: asker, .. } => *asker == session,
                 _ => true,
