@@ -50,8 +50,10 @@ impl Play<'_> {
 
     /// Whether a reply is the call once more: modern clients have nothing else to answer with.
     fn is_to_retry(&self, at: usize, step: &Step<'_>) -> bool {
-        let client = &self.clients[at];
-        !client.rounds.is_empty() && (client.asked.is_empty() || step.b & 0x20 != 0)
+        let theft = step.b & 0x80 != 0;
+        let mut all = self.clients.iter().enumerate();
+        let some = all.any(|(other, it)| (theft || other == at) && !it.rounds.is_empty());
+        some && (self.clients[at].asked.is_empty() || step.b & 0x20 != 0)
     }
 
     /// A call once more, with answers for whatever may be asked: its own, or (`b` over 127) that of another

@@ -167,7 +167,7 @@ impl Play<'_> {
         self.servers.iter().any(|it| it.modern && it.slot == self.clients[at].slot)
     }
 
-    fn client(&self, session: SessionId) -> Option<&Client> {
+    pub(super) fn client(&self, session: SessionId) -> Option<&Client> {
         self.clients.iter().find(|client| client.id == session)
     }
 

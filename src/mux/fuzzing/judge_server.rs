@@ -68,6 +68,10 @@ impl Play<'_> {
                     server.due.push((id, method.into_owned(), filter.to_owned()));
                 }
                 assert!(server.got.insert(id, got).is_none(), "the id was used before: {quoted}");
+                // The exchange's ids rise, but lines of one session may wait.
+                if let Err(at) = server.unanswered.binary_search(&id) {
+                    server.unanswered.insert(at, id);
+                }
             }
             Message::Response { id } => self.judge_reply(at, id, &marks, &quoted),
             Message::Notification { method } if method == "notifications/cancelled" => {
@@ -148,6 +152,10 @@ impl Play<'_> {
             question.is_none_or(|mark| match self.marks.who(mark) {
                 Audience::One { heard: Some(heard), held: true, .. } => {
                     self.is_of_one_user(*heard, session)
+                }
+                // A retry may answer early what is asked next of the same call.
+                Audience::One { heard: None, .. } => {
+                    self.client(session).is_some_and(|client| client.retries)
                 }
                 Audience::One { heard, .. } => *heard == Some(session),
                 Audience::Asker { session: asker, .. } => *asker == session,

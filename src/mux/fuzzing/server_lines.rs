@@ -5,7 +5,7 @@ use super::marks::Mark;
 use super::pieces::{ANSWERS, DEMANDS, LEVELS, TASKS, TIDINGS, URIS, fill};
 use super::play::Play;
 use super::script::{Deed, Step};
-use super::servers::{Got, Manner, Server};
+use super::servers::{Manner, Server};
 
 /// How often a contrary server refuses before it falls silent.
 const REFUSALS: usize = 6;
@@ -49,11 +49,9 @@ impl Play<'_> {
     /// The id of a request that waits for an answer: the oldest for zero. With the highest bit one that
     /// was answered.
     pub(super) fn open_request(&self, at: usize, nth: u8) -> Option<u64> {
-        let wanted = |got: &&Got| got.answered == (nth & 0x80 != 0);
-        let got = &self.servers[at].got;
-        let count = got.values().filter(wanted).count();
-        let nth = usize::from(nth & 0x7f) % count.max(1);
-        got.iter().filter(|(_, got)| wanted(got)).nth(nth).map(|(id, _)| *id)
+        let server = &self.servers[at];
+        let among = if nth & 0x80 == 0 { &server.unanswered } else { &server.answered };
+        among.get(usize::from(nth & 0x7f) % among.len().max(1)).copied()
     }
 
     /// A new mark that a server writes: for nobody, until it is known in what line it goes out.

@@ -89,6 +89,9 @@ pub(super) struct Server {
     framer: Framer,
     /// What it got, by the id that the mux gave.
     pub(super) got: BTreeMap<u64, Got>,
+    /// Which of it it has not answered, the oldest first, and which it has.
+    pub(super) unanswered: Vec<u64>,
+    pub(super) answered: Vec<u64>,
     /// What of it its manner is to answer: the id, the method, and the filter of a subscription.
     pub(super) due: Vec<(u64, String, String)>,
     /// What it asked and has no answer to: by the raw id, a mark of each question.
@@ -140,6 +143,8 @@ impl Play<'_> {
             stopped: None,
             framer: Framer::new(self.desk.exchange.line_limit()),
             got: BTreeMap::new(),
+            unanswered: Vec::new(),
+            answered: Vec::new(),
             due: Vec::new(),
             asked: HashMap::new(),
             wrote: BTreeSet::new(),
@@ -256,8 +261,13 @@ impl Play<'_> {
         let server = &mut self.servers[at];
         match envelope.message() {
             Ok(Message::Response { id }) => {
-                if let Some(got) = our_id(id).and_then(|id| server.got.get_mut(&id)) {
+                let id = our_id(id).unwrap_or_default();
+                if let Some(got) = server.got.get_mut(&id).filter(|got| !got.answered) {
                     got.answered = true;
+                    if let Ok(at) = server.unanswered.binary_search(&id) {
+                        server.unanswered.remove(at);
+                    }
+                    server.answered.push(id);
                 }
             }
             Ok(Message::Request { id, .. }) => {
