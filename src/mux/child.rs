@@ -229,6 +229,13 @@ impl Child {
         id
     }
 
+    /// Sets a request's time limit. One alarm for all, since those of one child come due in the order of
+    /// their setting: true where this is the one to be woken for.
+    pub(super) fn limit(&mut self, at: Instant, id: u64) -> bool {
+        self.limits.push_back((at, id));
+        self.limits.len() == 1
+    }
+
     /// Keeps the list of time limits about as long as the requests in flight.
     pub(super) fn forget_old_limits(&mut self) {
         const SLACK: usize = 1024;

@@ -27,12 +27,10 @@ impl Exchange {
             session.in_flight.insert(raw_id.clone(), id);
         }
         let Some(to) = self.children.get_mut(&child) else { return };
-        if let Some(at) = pending.deadline {
-            // One alarm for all: the limits of one child come due in the order of their setting.
-            if to.limits.is_empty() {
-                self.timers.set(at, Timer::Requests(child));
-            }
-            to.limits.push_back((at, id));
+        if let Some(at) = pending.deadline
+            && to.limit(at, id)
+        {
+            self.timers.set(at, Timer::Requests(child));
         }
         to.pending.insert(id, pending);
     }
@@ -70,11 +68,10 @@ impl Exchange {
         (pending.token, pending.log, pending.able) = (again.token, again.log, again.able);
         pending.born = now;
         pending.deadline = limit.map(|limit| now + limit);
-        if let Some(at) = pending.deadline {
-            if to.limits.is_empty() {
-                self.timers.set(at, Timer::Requests(child));
-            }
-            to.limits.push_back((at, id));
+        if let Some(at) = pending.deadline
+            && to.limit(at, id)
+        {
+            self.timers.set(at, Timer::Requests(child));
         }
         if let Some(session) = self.sessions.get_mut(&again.session) {
             session.in_flight.insert(again.raw_id, id);

@@ -65,9 +65,6 @@ impl Exchange {
         // Only a request of its own; after this its id is free again.
         let Some(asker) = self.sessions.get_mut(&session) else { return };
         let Some(id) = asker.in_flight.remove(raw) else { return };
-        if let Some((child, oldest)) = asker.give_up(child, id) {
-            self.settle(child, oldest);
-        }
         if let Some(pending) = self.children.get_mut(&child).and_then(|c| c.pending.get_mut(&id)) {
             pending.cancelled = true;
             // Nothing is sent again for it, and its client can have many more.

@@ -35,9 +35,6 @@ pub(super) const ASKS: usize = 1024;
 /// collide can cost.
 pub(super) const IN_FLIGHT: usize = 4096;
 
-/// Of how many requests that its client gave up an answer is still awaited: few servers answer them.
-const GIVEN_UP: usize = 1024;
-
 /// Which child a session uses: the key that sessions sharing one have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SlotKey {
@@ -126,8 +123,6 @@ pub(super) struct Session {
     pub(super) able: Abilities,
     /// Raw id to the id that the child got.
     pub(super) in_flight: FxHashMap<Raw, u64>,
-    /// What it has given up and no server has answered, as far as anybody knows: the oldest first.
-    given_up: VecDeque<(ChildId, u64)>,
     /// Lines that wait until the server is ready, or has room.
     pub(super) waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
@@ -187,7 +182,6 @@ impl Session {
             client: None,
             able: Abilities::default(),
             in_flight: FxHashMap::default(),
-            given_up: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             waits_since: now,
@@ -289,12 +283,6 @@ impl Session {
             || self.rounds.has(raw_id)
             || self.feed.has(raw_id)
             || self.listens.iter().any(|listen| *listen.raw_id == *raw_id)
-    }
-
-    /// Notes a request that its client gave up; gives the one whose answer is not awaited any longer.
-    pub(super) fn give_up(&mut self, child: ChildId, id: u64) -> Option<(ChildId, u64)> {
-        self.given_up.push_back((child, id));
-        if self.given_up.len() > GIVEN_UP { self.given_up.pop_front() } else { None }
     }
 
     /// Notes a server's request and gives the id that the client gets; none if too many are open.

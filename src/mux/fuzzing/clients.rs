@@ -17,7 +17,7 @@ use crate::mcp::line::Framer;
 use crate::mcp::method::Method;
 use crate::mcp::splice::without_members;
 use crate::mux::listens::Filter;
-use crate::mux::outbox::End;
+use crate::mux::outbox::{ChildId, End};
 use crate::mux::request::look_inside;
 use crate::mux::session::{SlotKey, Whose};
 use crate::names::SessionId;
@@ -71,6 +71,8 @@ pub(super) struct Client {
     speaks: bool,
     /// Its session is there.
     pub(super) open: bool,
+    /// Servers that had not read everything when it closed: what is of it may still be in there.
+    pub(super) unread: Vec<ChildId>,
     deaf: bool,
     pub(super) framer: Framer,
     /// By the raw id.
@@ -126,6 +128,7 @@ impl Play<'_> {
             admin,
             speaks: true,
             open: true,
+            unread: Vec::new(),
             deaf: false,
             framer: Framer::new(self.desk.exchange.line_limit()),
             requests: HashMap::new(),
@@ -311,8 +314,11 @@ impl Play<'_> {
         let Some(at) = self.clients.iter().position(|client| client.id == id) else { return };
         assert!(self.clients[at].open, "{id:?} is closed twice");
         self.read_session(id);
+        let unread = self.servers.iter().map(|server| server.id);
+        let unread = unread.filter(|id| self.desk.exchange.out.backlog(End::Child(*id)) > 0);
+        let unread = unread.collect();
         let client = &mut self.clients[at];
-        (client.open, client.speaks) = (false, false);
+        (client.open, client.speaks, client.unread) = (false, false, unread);
         self.desk.exchange.out.forget(End::Session(id));
     }
 

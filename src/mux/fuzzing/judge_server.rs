@@ -40,7 +40,7 @@ impl Play<'_> {
         match envelope.message().unwrap_or_else(|why| panic!("{why}: {quoted}")) {
             Message::Request { id, method } => {
                 let id = our_id(id).unwrap_or_else(|| panic!("an id that is not ours: {quoted}"));
-                let by = self.asker(&envelope, &quoted);
+                let by = self.asker(at, &envelope, &quoted);
                 if let Some(by) = by {
                     self.judge_state(at, by, &method, &envelope, &quoted);
                     self.note_request(at, by, &method, &marks, &envelope);
@@ -175,13 +175,17 @@ impl Play<'_> {
     }
 
     /// The client whose request it is, as the mux tells the server.
-    fn asker(&self, envelope: &Envelope<'_>, quoted: &Quoted<'_>) -> Option<usize> {
+    fn asker(&self, at: usize, envelope: &Envelope<'_>, quoted: &Quoted<'_>) -> Option<usize> {
         let (_, meta) = look_inside(envelope.params).unwrap_or_default();
         let context: Context<'_> = members(meta.context?).expect("a context is an object");
         let session = context.session.and_then(text).expect("a context tells the session");
         let by = self.clients.iter().position(|client| client.id.to_string() == session);
-        // It may have closed since: what was queued before is read, and then that it is cancelled.
-        Some(by.unwrap_or_else(|| panic!("no such session: {quoted}")))
+        let by = by.unwrap_or_else(|| panic!("no such session: {quoted}"));
+        // What was queued before it closed is read, and then that it is cancelled.
+        let client = &self.clients[by];
+        let here = client.open || client.unread.contains(&self.servers[at].id);
+        assert!(here, "of a session that is closed: {quoted}");
+        Some(by)
     }
 
     /// Whether a server may get a mark.

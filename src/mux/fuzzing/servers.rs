@@ -330,6 +330,7 @@ impl Play<'_> {
         }
         let bytes = self.desk.sent(End::Child(id));
         self.judge_lines(End::Child(id), &bytes, |play, line| play.judge_for_server(at, line));
+        self.clients.iter_mut().for_each(|client| client.unread.retain(|unread| *unread != id));
         let now = self.desk.now;
         let turns = if std::mem::take(&mut self.servers[at].full) {
             self.desk.exchange.child_has_room(id, now);
