@@ -18,7 +18,7 @@ use rustix::net::{
 use tokio::io::unix::AsyncFd;
 
 /// The most descriptors beside one datagram.
-pub const DESCRIPTORS: usize = 8;
+pub const DESCRIPTORS: usize = 16;
 
 /// The credentials that the kernel keeps of a connected peer (unix(7), SO_PEERCRED): those at connect().
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

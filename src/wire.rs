@@ -20,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::names::{ServerName, SessionId, TenantId};
 
+pub mod stage;
+
 /// The version of everything in this file. A peer with another one drains.
 pub const VERSION: u32 = 2;
 /// The largest datagram of a cell, bytes.
@@ -34,8 +36,21 @@ pub enum Birth {
     /// Descriptors: plan ([`MuxPlan`]), the listening cell socket, the tenant's server log (append), its
     /// memory of handshakes (read, append).
     Mux,
-    /// Descriptors: plan ([`StagePlan`]), stdin, stdout, stderr, lifeline, data directory.
+    /// Descriptors: plan ([`stage::StagePlan`]), stdin, stdout, stderr, lifeline, data directory; where
+    /// its network is an allowlist also the socket on which egress takes the listeners.
     Stage,
+}
+
+/// A user of a role's own (system mode), which it becomes for good before it reads anything from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The uid.
+    pub uid: u32,
+    /// The gid.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
 }
 
 /// What a mux must know of its tenant.
@@ -58,6 +73,8 @@ pub struct MuxPlan {
     pub features: BTreeMap<String, bool>,
     /// The largest message either way, bytes; without a limit the mux's own bound holds.
     pub message_size: Limit<u64>,
+    /// Who the mux becomes before it reads anything from outside (system mode).
+    pub identity: Option<Identity>,
     /// The uid that a supervisor's connection must have.
     pub supervisor_uid: u32,
     /// How long a drain waits for calls in flight, milliseconds.
@@ -100,26 +117,6 @@ pub struct Ailment {
     pub message: String,
     /// The exit code of a strict shim (sysexits(3)).
     pub code: u8,
-}
-
-/// What the stage needs to become a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StagePlan {
-    /// [`VERSION`] of the writer.
-    pub wire: u32,
-    /// The program, absolute.
-    pub command: String,
-    /// Its arguments, without argv\[0\].
-    pub args: Vec<String>,
-    /// Its whole environment.
-    pub env: BTreeMap<String, String>,
-    /// The data directory, absolute; entered through the descriptor that came along.
-    pub data: String,
-    /// RLIMIT_NOFILE, descriptors; `None` leaves it.
-    pub open_files: Option<u64>,
-    /// RLIMIT_DATA, bytes; `None` leaves it.
-    pub data_bytes: Option<u64>,
 }
 
 /// Who a session belongs to, as the supervisor authenticated it.
@@ -417,30 +414,3 @@ pub struct Farewell {
 
 /// The most bytes of a [`Farewell`] line: 300 characters, each of them escaped, fit.
 pub const FAREWELL_MAX: usize = 2048;
-
-/// Mux to keeper, on the lifeline: ask the server's main process to end (SIGTERM to its group).
-/// The end of the lifeline kills the server and every descendant (SIGKILL).
-pub const KEEPER_TERM: &[u8] = b"term";
-
-/// Keeper to mux, on the lifeline: its last word, after which it exits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LastWord {
-    /// The server could not be started.
-    NotStarted {
-        /// What is wrong and what to do.
-        reason: String,
-        /// Whether trying again without a change is pointless.
-        permanent: bool,
-    },
-    /// The server exited with this code.
-    Exited {
-        /// 0 to 255.
-        code: i32,
-    },
-    /// The server was ended by this signal.
-    Signalled {
-        /// The signal's name, as in signal(7).
-        signal: String,
-    },
-}

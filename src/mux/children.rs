@@ -19,7 +19,7 @@ use crate::mcp::line::{Framer, Line};
 use crate::names::ServerName;
 use crate::post;
 use crate::sys;
-use crate::wire::{KEEPER_TERM, LastWord};
+use crate::wire::stage::{KEEPER_TERM, KeeperWord};
 
 /// How long after the end of its stdout a server's keeper has to say that it died.
 const SILENCE: Duration = Duration::from_millis(80);
@@ -139,7 +139,9 @@ impl Driver {
         let word = loop {
             let Ok(mut ready) = lifeline.readable().await else { return };
             let mut buffer = [0; 4096];
-            match post::receive::<LastWord>(&lifeline, &mut buffer, RecvFlags::DONTWAIT) {
+            match post::receive::<KeeperWord>(&lifeline, &mut buffer, RecvFlags::DONTWAIT) {
+                // It lives; its end is still to come.
+                Ok((KeeperWord::Confined { .. } | KeeperWord::Limited { .. }, _)) => {}
                 Ok((word, _)) => break Some(word),
                 Err(post::PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
@@ -197,13 +199,19 @@ fn kept(line: Line<'_>) -> Vec<u8> {
 const POINTLESS: [i32; 4] = [64, 78, 126, 127];
 
 /// How the server ended, and whether another start is pointless.
-fn last_word(word: Option<LastWord>) -> (String, bool) {
+fn last_word(word: Option<KeeperWord>) -> (String, bool) {
     match word {
-        Some(LastWord::Exited { code }) => {
+        Some(KeeperWord::Exited { code }) => {
             (format!("it exited with code {code}"), POINTLESS.contains(&code))
         }
-        Some(LastWord::Signalled { signal }) => (format!("it was ended by {signal}"), false),
-        Some(LastWord::NotStarted { reason, permanent }) => (reason, permanent),
-        None => ("its keeper was killed".to_owned(), false),
+        Some(KeeperWord::Signalled { signal }) => (format!("it was ended by {signal}"), false),
+        Some(KeeperWord::NotStarted { reason, permanent }) => (reason, permanent),
+        Some(KeeperWord::OutOfMemory) => {
+            let said = "it was killed for want of memory (raise quota.memory)";
+            (said.to_owned(), false)
+        }
+        Some(KeeperWord::Confined { .. } | KeeperWord::Limited { .. }) | None => {
+            ("its keeper was killed".to_owned(), false)
+        }
     }
 }

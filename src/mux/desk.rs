@@ -39,6 +39,7 @@ pub(super) fn plan(share: Share) -> MuxPlan {
         }],
         features: BTreeMap::new(),
         message_size: Limit::At(4096),
+        identity: None,
         supervisor_uid: 0,
         drain_ms: 5_000,
         orphan_timeout_ms: 30_000,

@@ -27,7 +27,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::offspring::children;
 use crate::post;
 use crate::sys;
-use crate::wire::{KEEPER_TERM, LastWord};
+use crate::wire::stage::{KEEPER_TERM, KeeperWord};
 
 /// Children's deaths as a descriptor, from before the fork on: none is missed.
 pub(super) struct Watch(SignalFd);
@@ -96,7 +96,7 @@ fn word(lifeline: &OwnedFd) -> Turn {
 }
 
 /// Buries whoever is dead; says how the server ended if it was among them.
-fn reap(server: Pid) -> Option<LastWord> {
+fn reap(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -106,18 +106,18 @@ fn reap(server: Pid) -> Option<LastWord> {
     }
 }
 
-fn how_it_ended(status: WaitStatus, server: Pid) -> Option<LastWord> {
+fn how_it_ended(status: WaitStatus, server: Pid) -> Option<KeeperWord> {
     match status {
-        WaitStatus::Exited(pid, code) if pid == server => Some(LastWord::Exited { code }),
+        WaitStatus::Exited(pid, code) if pid == server => Some(KeeperWord::Exited { code }),
         WaitStatus::Signaled(pid, signal, _) if pid == server => {
-            Some(LastWord::Signalled { signal: signal.as_str().to_owned() })
+            Some(KeeperWord::Signalled { signal: signal.as_str().to_owned() })
         }
         _ => None,
     }
 }
 
 /// Kills children until there are none: each death hands its own children up to this process.
-fn kill_everything(server: Pid) -> Option<LastWord> {
+fn kill_everything(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         for child in children() {
@@ -133,7 +133,7 @@ fn kill_everything(server: Pid) -> Option<LastWord> {
 }
 
 /// The keeper's last word.
-pub(super) fn say(lifeline: &OwnedFd, word: &LastWord) {
+pub(super) fn say(lifeline: &OwnedFd, word: &KeeperWord) {
     // The mux may be gone; then nobody waits for it.
     let _ = post::send(lifeline, word, &[], SendFlags::DONTWAIT);
 }

@@ -24,7 +24,8 @@ use rustix::net::SendFlags;
 use super::keeper;
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
-use crate::wire::{self, Birth, LastWord, StagePlan};
+use crate::wire::stage::{KeeperWord, StagePlan};
+use crate::wire::{self, Birth};
 
 /// The descriptor that the pipe for failures has in the child; all above are closed.
 const FAILURE_FD: i32 = 3;
@@ -53,7 +54,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("cannot start the server: {error}");
-            let word = LastWord::NotStarted { reason, permanent: false };
+            let word = KeeperWord::NotStarted { reason, permanent: false };
             // The mux may be gone; then nobody waits for this word.
             let _ = post::send(&lifeline, &word, &[], SendFlags::empty());
             ExitCode::FAILURE
@@ -144,12 +145,12 @@ fn try_become(
 fn limit(plan: &StagePlan) -> io::Result<()> {
     // A core dump would put what the server holds on disk, outside its own directory.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    if let Some(most) = plan.open_files {
+    if let Some(most) = plan.limits.open_files {
         let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
         let most = most.min(hard);
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     }
-    if let Some(most) = plan.data_bytes {
+    if let Some(most) = plan.limits.data_bytes {
         setrlimit(Resource::RLIMIT_DATA, most, most)?;
     }
     Ok(())
@@ -197,7 +198,7 @@ fn read_failure(failure: OwnedFd) -> Option<io::Error> {
     }
 }
 
-fn not_started(plan: &StagePlan, error: &io::Error) -> LastWord {
+fn not_started(plan: &StagePlan, error: &io::Error) -> KeeperWord {
     let command = plan.command.escape_debug();
     let (reason, permanent) = match error.kind() {
         io::ErrorKind::NotFound => {
@@ -211,7 +212,7 @@ fn not_started(plan: &StagePlan, error: &io::Error) -> LastWord {
         }
         _ => (format!("{command} could not be started: {error}"), false),
     };
-    LastWord::NotStarted { reason, permanent }
+    KeeperWord::NotStarted { reason, permanent }
 }
 
 /// The keeper holds no end of any pipe of the server, nor the birth socket.

@@ -18,7 +18,8 @@ use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sys;
-use crate::wire::{self, Birth, Holder, StagePlan};
+use crate::wire::stage::{Backend, Limits, Network, StagePlan, View};
+use crate::wire::{self, Birth, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -75,8 +76,14 @@ pub(super) fn prepare(
         args: server.args.iter().map(|arg| values.expand(arg)).collect(),
         env: environment(tenant, server, &text(&home)?, &values, user),
         data: data_text.clone(),
-        open_files: at(tenant.quota.open_files).map(u64::from),
-        data_bytes: at(tenant.quota.memory),
+        home: text(&home)?,
+        identity: None,
+        backend: Backend::None,
+        require: Vec::new(),
+        view: view(server)?,
+        network: Network::Host,
+        limits: limits(tenant),
+        seat: None,
     };
     let program = fingerprint(&plan);
     Ok(Prepared { plan, program, data })
@@ -96,6 +103,28 @@ fn fingerprint(plan: &StagePlan) -> String {
         }
     }
     hash.finalize().to_hex().to_string()
+}
+
+/// What the server sees of the file system.
+fn view(server: &Server) -> Result<View, PrepareError> {
+    let sandbox = &server.sandbox;
+    let texts =
+        |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    Ok(View {
+        read: texts(&sandbox.read)?,
+        write: texts(&sandbox.write)?,
+        tmp_bytes: sandbox.tmp,
+        data_exec: sandbox.data_exec,
+        ..View::default()
+    })
+}
+
+fn limits(tenant: &Tenant) -> Limits {
+    Limits {
+        open_files: at(tenant.quota.open_files).map(u64::from),
+        data_bytes: at(tenant.quota.memory),
+        processes: None,
+    }
 }
 
 /// The directory that a tenant's data is in.

@@ -63,6 +63,7 @@ fn empty(tenant: TenantId, settings: &Settings, supervisor_uid: u32) -> MuxPlan 
         servers: Vec::new(),
         features: BTreeMap::new(),
         message_size: Limit::Unlimited,
+        identity: None,
         supervisor_uid,
         drain_ms: millis(settings.drain),
         orphan_timeout_ms: millis(settings.orphan_timeout),
