@@ -12,11 +12,13 @@ use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
 use super::history::History;
+use super::identities::alone;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
 use super::watch::Watch;
 use super::{Options, logs, memory};
+use crate::auth::uids::Uids;
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
 use crate::names::{ServerName, TenantId};
@@ -36,6 +38,8 @@ pub(super) struct House {
     pub(super) fallback: Settings,
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
+    /// Who the tenants' processes run as, since the configuration was last read.
+    pub(super) uids: Uids,
     pub(super) binary: Binary,
     pub(super) watch: Watch,
     pub(super) handle: Handle,
@@ -211,12 +215,14 @@ impl House {
         id: &TenantId,
         server: Option<&ServerName>,
     ) -> std::io::Result<()> {
-        let (number, socket) = self.free_cell();
         let plan = self.plan_of(id, server).ok_or(std::io::ErrorKind::NotFound)?;
+        let identities = self.identities(id).map_err(std::io::Error::other)?;
+        let (number, socket) = self.free_cell();
         let seed = Seed {
             number,
             tenant: self.registry.get(id).cloned(),
             plan,
+            identity: identities.map(|its| alone(its.mux)),
             socket,
             log: logs::open(&self.options.layout, id)?,
             memory: memory::open(&self.options.layout, id)?,
@@ -313,9 +319,13 @@ impl House {
     /// What follows from settings and tenants as they are now: the names to look up, who is nobody.
     pub(super) fn settled(&mut self) {
         let mut names = Names::default();
-        for grant in self.registry.iter().flat_map(|tenant| &tenant.grants) {
-            grant.users.iter().for_each(|user| names.user(user));
-            grant.groups.iter().for_each(|group| names.group(group));
+        for tenant in self.registry.iter() {
+            for grant in &tenant.grants {
+                grant.users.iter().for_each(|user| names.user(user));
+                grant.groups.iter().for_each(|group| names.group(group));
+            }
+            let shared = tenant.servers.iter().flat_map(|server| &server.sandbox.groups);
+            shared.for_each(|group| names.group(group));
         }
         for admin in &self.settings().admins {
             match admin.strip_prefix('@') {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::Prepared;
+use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
@@ -147,7 +148,7 @@ pub(super) enum Message {
     /// A file of the configuration changed.
     Changed,
     /// The configuration was read.
-    Loaded(Box<Loaded>),
+    Loaded(Box<(Loaded, Uids)>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
     /// Names in grants were looked up anew.

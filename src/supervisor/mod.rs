@@ -23,6 +23,7 @@ mod hand;
 mod heirs;
 mod history;
 mod house;
+pub mod identities;
 mod inventory;
 mod journal;
 mod keepers;

@@ -13,6 +13,7 @@ use super::doors::Doors;
 use super::doorway::Doorway;
 use super::history::History;
 use super::house::{House, unix_now};
+use super::identities;
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
 use super::replace::{Replacing, held_back};
@@ -31,12 +32,13 @@ const SESSIONS_A_SECOND: u64 = 1 << 20;
 /// Runs the supervisor on this thread.
 pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
     let signals = Signals::catch().map_err(cannot("catch signals"))?;
-    let loaded = load(&options.layout);
+    let mut loaded = load(&options.layout);
     let settings = loaded.settings.clone().unwrap_or_else(fallback);
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
     // Clients queue meanwhile: the doors are there and not yet attended.
-    let search = Search::start(&options.layout);
+    let uids = identities::given(&options.layout, &mut loaded, settings.uid_range);
+    let search = Search::start(&options.layout, &uids);
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
@@ -48,6 +50,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
+        uids,
         binary: Binary::open().map_err(cannot("open this program"))?,
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
