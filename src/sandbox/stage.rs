@@ -118,6 +118,9 @@ fn try_become(
     failed: &OwnedFd,
     parent: unistd::Pid,
 ) -> io::Result<std::convert::Infallible> {
+    if let Some(identity) = &given.plan.identity {
+        sys::become_user(identity.uid, identity.gid, &identity.groups)?;
+    }
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGKILL)?;
     if unistd::getppid() != parent {
         return Err(io::Error::other("the keeper died during the start"));

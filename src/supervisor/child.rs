@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::estate::{Estate, EstateError, Ground};
+use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
 use crate::config::tenant::{Limit, Server, Tenant};
@@ -45,6 +47,12 @@ pub(super) enum PrepareError {
         /// Why.
         source: io::Error,
     },
+    /// A directory that is not the server's to use.
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    /// A group that it cannot have.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// A path that JSON cannot carry.
     #[error("{0} is not UTF-8 (rename it)")]
     NotText(PathBuf),
@@ -57,11 +65,19 @@ pub(super) fn prepare(
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
+    standing: Option<&Standing>,
 ) -> Result<Prepared, PrepareError> {
     let home = layout.tenant_home(&tenant.id);
-    open_private(&home)?;
     let data_path = data_directory(layout, tenant);
-    let data = open_private(&data_path)?;
+    let (identity, data) = match standing {
+        None => (None, own_ground(&home, &data_path)?),
+        Some(standing) => {
+            let identity = standing.identity(&server.sandbox.groups)?;
+            let range = standing.range;
+            let data = grounds(layout, tenant, &Estate { identity: &identity, range })?;
+            (Some(identity), data)
+        }
+    };
     let user = holder.map_or(owner, |holder| holder.user.as_str());
     let data_text = text(&data_path)?;
     let values = Values {
@@ -77,16 +93,32 @@ pub(super) fn prepare(
         env: environment(tenant, server, &text(&home)?, &values, user),
         data: data_text.clone(),
         home: text(&home)?,
-        identity: None,
+        identity,
         backend: Backend::None,
         require: Vec::new(),
-        view: view(server)?,
+        view: View { data_owner: data.owner, ..view(server)? },
         network: Network::Host,
         limits: limits(tenant),
         seat: None,
     };
     let program = fingerprint(&plan);
-    Ok(Prepared { plan, program, data })
+    Ok(Prepared { plan, program, data: data.directory })
+}
+
+/// The directories of a server that runs as we do.
+fn own_ground(home: &Path, data: &Path) -> Result<Ground, PrepareError> {
+    open_private(home)?;
+    Ok(Ground { directory: open_private(data)?, owner: None })
+}
+
+/// The directories of a server with a uid of its own.
+fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Ground, PrepareError> {
+    let own = layout.tenant_state(&tenant.id);
+    estate.own(&own, "home")?;
+    Ok(match &tenant.data {
+        None => Ground { directory: estate.own(&own, "data")?, owner: None },
+        Some(data) => estate.lent(data)?,
+    })
 }
 
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or

@@ -4,7 +4,7 @@
 //! [`given`] reads and writes a file and may wait for a name service: it runs off the loop.
 
 use super::house::House;
-use crate::auth::Survey;
+use crate::auth::{Directory, Ids, Survey};
 use crate::auth::uids::{self, Identities, Place, Uids};
 use crate::config::{Loaded, Problem};
 use crate::names::TenantId;
@@ -33,6 +33,13 @@ pub fn problem(uids: &Uids) -> Option<Problem> {
 }
 
 impl House {
+    /// What a tenant's servers run as; none in user mode.
+    pub(super) fn standing(&self, tenant: &TenantId) -> Result<Option<Standing>, String> {
+        let (directory, range) = (self.directory.clone(), self.settings().uid_range);
+        let standing = |its: Identities| Standing { uid: its.server, range, directory };
+        Ok(self.identities(tenant)?.map(standing))
+    }
+
     /// The uids of a tenant; none in user mode.
     pub(super) fn identities(&self, tenant: &TenantId) -> Result<Option<Identities>, String> {
         match self.options.layout.mode {
@@ -40,6 +47,59 @@ impl House {
             Mode::System => self.uids.of(tenant).map(Some),
         }
     }
+}
+
+/// What a server is to run as, before its groups are known.
+#[derive(Debug)]
+pub(super) struct Standing {
+    uid: u32,
+    /// First and last uid of all tenants.
+    pub(super) range: (u32, u32),
+    directory: Directory,
+}
+
+impl Standing {
+    /// The identity, with these groups by name. May wait for a name service.
+    pub(super) fn identity(&self, groups: &[String]) -> Result<Identity, GroupError> {
+        if groups.is_empty() {
+            return Ok(alone(self.uid));
+        }
+        shared(self.uid, groups, self.range, &self.directory.ids())
+    }
+}
+
+/// Why a server cannot be in a group.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// There is none.
+    #[error("sandbox.groups names {0:?}, which is no group here (create it, or remove it there)")]
+    Unknown(String),
+    /// It is root's or a tenant's.
+    #[error("sandbox.groups names {0:?}, gid {1}, which is root's or a tenant's (remove it there)")]
+    Forbidden(String, u32),
+}
+
+/// A user of a tenant's own in groups that people share.
+///
+/// # Errors
+/// [`GroupError`].
+pub fn shared(
+    uid: u32,
+    groups: &[String],
+    (first, last): (u32, u32),
+    ids: &Ids,
+) -> Result<Identity, GroupError> {
+    let mut gids = Vec::with_capacity(groups.len());
+    for name in groups {
+        let gid = ids.gid(name).ok_or_else(|| GroupError::Unknown(name.clone()))?;
+        if gid == 0 || (first..=last).contains(&gid) {
+            return Err(GroupError::Forbidden(name.clone(), gid));
+        }
+        gids.push(gid);
+    }
+    gids.sort_unstable();
+    gids.dedup();
+    Ok(Identity { groups: gids, ..alone(uid) })
 }
 
 /// A user of a tenant's own, in no group but its own.

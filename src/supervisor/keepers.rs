@@ -35,13 +35,15 @@ impl House {
         server: &ServerName,
         holder: Option<Holder>,
     ) {
-        let wanted = self.startable(tenant, server);
+        let wanted = self.startable(tenant, server).and_then(|(configured, server)| {
+            Ok((configured, server, self.standing(tenant)?))
+        });
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let (configured, server) = match wanted {
+        let (configured, server, standing) = match wanted {
             Ok(wanted) => wanted,
             Err(reason) => return refuse(cell, &reason, true),
         };
@@ -60,7 +62,8 @@ impl House {
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
+                let (holder, standing) = (holder.as_ref(), standing.as_ref());
+                child::prepare(&layout, &owner, &configured, &server, holder, standing)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),

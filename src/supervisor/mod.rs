@@ -18,6 +18,7 @@ mod door;
 mod doors;
 mod doorway;
 mod entrance;
+pub mod estate;
 mod ground;
 mod hand;
 mod heirs;

@@ -133,7 +133,7 @@ fn what_could_not_be_written_was_not_given() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     /// However tenants come and go, however often the table is read anew, and wherever a write is cut off.
     #[test]
