@@ -242,77 +242,6 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// The arguments of mount_setattr(2) (linux/mount.h, struct mount_attr).
-#[repr(C)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns: u64,
-}
-
-/// A copy of the mount below which an open directory is, with that directory as its root and attached to no
-/// place (open_tree(2), OPEN_TREE_CLONE); gone with its last descriptor.
-///
-/// # Errors
-/// As open_tree(2).
-pub fn copy_mount(directory: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
-    let path = c"".as_ptr();
-    // SAFETY: the path is a string that lives through the call.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, directory.as_raw_fd(), path, flags) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just installed it for us; nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?) })
-}
-
-/// Lets whatever is on a mount that is attached to no place belong to whom the user namespace maps its owners
-/// to (MOUNT_ATTR_IDMAP, mount_setattr(2), Linux 5.12); no setuid program and no device on it works.
-///
-/// # Errors
-/// As mount_setattr(2).
-pub fn map_owners(mount: &OwnedFd, namespace: BorrowedFd<'_>) -> io::Result<()> {
-    const IDMAP: u64 = 0x0010_0000; // linux/mount.h, as those below
-    const NOSUID: u64 = 0x2;
-    const NODEV: u64 = 0x4;
-    let userns = u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?;
-    let attributes =
-        MountAttributes { set: IDMAP | NOSUID | NODEV, clear: 0, propagation: 0, userns };
-    // SAFETY: path and attributes live through the call, and the size is theirs.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<MountAttributes>(),
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Attaches such a mount to a place in this process's mount namespace (move_mount(2)).
-///
-/// # Errors
-/// As move_mount(2).
-pub fn attach_mount(mount: BorrowedFd<'_>, place: &CStr) -> io::Result<()> {
-    // SAFETY: both paths are strings that live through the call.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            place.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Sends one datagram with descriptors (unix(7), SCM_RIGHTS); never raises SIGPIPE.
 ///
 /// # Errors
@@ -410,6 +339,45 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is one open descriptor for all its life, and the AsyncFd keeps it until it is
     // deregistered.
     Ok(unsafe { AsyncFd::register(fd) }?)
+}
+
+/// Sets attributes of a mount, with `below` of everything mounted below it as well (mount_setattr(2),
+/// Linux 5.12). None is taken away. With a user namespace as `owners`, whatever is on it belongs to whom that
+/// maps its owners to (MOUNT_ATTR_IDMAP); once only, and before the mount is attached anywhere.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub fn set_mount_attributes(
+    mount: impl AsFd,
+    set: rustix::mount::MountAttrFlags,
+    below: bool,
+    owners: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    /// `struct mount_attr` of mount_setattr(2).
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    const IDMAP: u64 = 0x0010_0000; // linux/mount.h, MOUNT_ATTR_IDMAP
+    let set = u64::from(set.bits()) | owners.map_or(0, |_| IDMAP);
+    let userns = owners.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs()));
+    let attributes = MountAttr { set, clear: 0, propagation: 0, userns };
+    let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads the structure, whose size is given and which lives through the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A pair of connected SOCK_SEQPACKET sockets, close-on-exec.

@@ -99,6 +99,8 @@ pub struct Uids {
     given: BTreeMap<TenantId, Identities>,
     /// With what to write instead.
     trouble: Option<(UidsError, String)>,
+    /// The last of the range, which is no tenant's.
+    probe: Option<u32>,
 }
 
 impl Uids {
@@ -122,6 +124,11 @@ impl Uids {
     /// knowing again who was started.
     pub fn known(&self, tenant: &TenantId) -> Option<Identities> {
         self.given.get(tenant).copied()
+    }
+
+    /// A uid like the tenants', which none of them is given: for trying out what this machine can do.
+    pub fn probe(&self) -> Option<u32> {
+        self.probe.filter(|_| !self.trouble().is_some_and(|(error, _)| error.concerns_all()))
     }
 
     /// What is wrong, and what to write or do.
@@ -152,7 +159,7 @@ pub fn settle<'a>(
         Err(error) => return Uids::without(BTreeMap::new(), error, range, survey),
     };
     match table.give(range, tenants, survey) {
-        Ok(()) => Uids { given: table.tenants, trouble: None },
+        Ok(()) => Uids { given: table.tenants, trouble: None, probe: Some(range.1) },
         Err(error) => Uids::without(table.tenants, error, range, survey),
     }
 }
@@ -170,7 +177,7 @@ impl Uids {
         survey: &Survey,
     ) -> Self {
         let cure = cure(&error, range, survey);
-        Self { given, trouble: Some((error, cure)) }
+        Self { given, trouble: Some((error, cure)), probe: Some(range.1) }
     }
 }
 
@@ -254,7 +261,8 @@ impl Table {
         let mut new = BTreeMap::new();
         let mut all = Ok(());
         for tenant in tenants.into_iter().filter(|tenant| !self.tenants.contains_key(tenant)) {
-            match next.checked_add(EACH).filter(|behind| *behind - 1 <= range.1) {
+            // The last one is for trying out.
+            match next.checked_add(EACH).filter(|behind| *behind <= range.1) {
                 Some(behind) if !new.contains_key(tenant) => {
                     new.insert(tenant.clone(), Identities::from(next));
                     next = behind;

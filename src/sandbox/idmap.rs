@@ -17,11 +17,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpid};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::failure::Failure;
 use crate::sys::{self, Forked};
 use crate::wire::Identity;
-use crate::wire::stage::Owner;
+use crate::wire::stage::{Owner, StagePlan};
 
 /// A mount of `directory`, attached nowhere, on which what is `owner`'s on disk is `server`'s. What belongs to
 /// `server`'s supplementary groups on disk still does; what is anybody else's is nobody's. Only for a process
@@ -40,9 +42,47 @@ pub fn map(directory: BorrowedFd<'_>, owner: Owner, server: &Identity) -> io::Re
         groups.push_str(&format!("{group} {group} 1\n"));
     }
     let namespace = namespace(&users, &groups)?;
-    let mount = sys::copy_mount(directory)?;
-    sys::map_owners(&mount, namespace.as_fd())?;
+    let mount = copy(directory, OpenTreeFlags::empty())?;
+    sys::set_mount_attributes(&mount, MountAttrFlags::empty(), false, Some(namespace.as_fd()))?;
     Ok(mount)
+}
+
+/// The data directory as a mount that is attached nowhere, made while the process is root: the way there need
+/// not be open to the server's user.
+pub(super) fn lend(plan: &StagePlan, data: &OwnedFd, server: &Identity) -> Result<OwnedFd, Failure> {
+    let take = || copy(data.as_fd(), OpenTreeFlags::AT_RECURSIVE);
+    let taken = Failure::during("take the data directory along");
+    let Some(owner) = plan.view.data_owner else { return take().map_err(taken) };
+    match map(data.as_fd(), owner, server) {
+        Ok(mount) => Ok(mount),
+        // By its groups it works there as well.
+        Err(_) if plan.view.data_shared => take().map_err(taken),
+        Err(error) => Err(not_lent(plan, owner, server, &error.to_string())),
+    }
+}
+
+/// Without mounts of its own a server has its data as it is.
+pub(super) fn as_it_is(plan: &StagePlan, server: &Identity) -> Result<(), Failure> {
+    match plan.view.data_owner {
+        Some(owner) if !plan.view.data_shared => {
+            Err(not_lent(plan, owner, server, "there are no mount namespaces"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_lent(plan: &StagePlan, owner: Owner, server: &Identity, why: &str) -> Failure {
+    let (data, Owner { uid, .. }, own) = (&plan.data, owner, server.uid);
+    Failure::final_one(format!(
+        "{data} belongs to uid {uid} and cannot be lent to the server here: {why} (name a group that may \
+         write there in sandbox.groups, or chown -R {own}:{own} {data})"
+    ))
+}
+
+fn copy(directory: BorrowedFd<'_>, how: OpenTreeFlags) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let flags = flags | OpenTreeFlags::AT_EMPTY_PATH | how;
+    Ok(rustix::mount::open_tree(directory, c"", flags)?)
 }
 
 /// A user namespace with these maps: "inside outside count" (user_namespaces(7)).

@@ -16,7 +16,7 @@ use super::estate::{Estate, EstateError, Ground};
 use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
-use crate::config::tenant::{Limit, Server, Tenant};
+use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sys;
@@ -58,15 +58,25 @@ pub(super) enum PrepareError {
     NotText(PathBuf),
 }
 
+/// How the supervisor makes any child.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) layout: Layout,
+    /// The user that the supervisor runs as.
+    pub(super) owner: String,
+    pub(super) backend: Backend,
+    /// Who the child is to be (system mode).
+    pub(super) standing: Option<Standing>,
+}
+
 /// Makes the directories of a child and its plan.
 pub(super) fn prepare(
-    layout: &Layout,
-    owner: &str,
+    means: &Means,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
-    standing: Option<&Standing>,
 ) -> Result<Prepared, PrepareError> {
+    let Means { layout, owner, backend, standing } = means;
     let home = layout.tenant_home(&tenant.id);
     let data_path = data_directory(layout, tenant);
     let (identity, data) = match standing {
@@ -78,7 +88,7 @@ pub(super) fn prepare(
             (Some(identity), data)
         }
     };
-    let user = holder.map_or(owner, |holder| holder.user.as_str());
+    let user = holder.map_or(owner.as_str(), |holder| holder.user.as_str());
     let data_text = text(&data_path)?;
     let values = Values {
         tenant: tenant.id.as_str(),
@@ -94,10 +104,10 @@ pub(super) fn prepare(
         data: data_text.clone(),
         home: text(&home)?,
         identity,
-        backend: Backend::None,
-        require: Vec::new(),
-        view: View { data_owner: data.owner, ..view(server)? },
-        network: Network::Host,
+        backend: *backend,
+        require: server.sandbox.require.clone(),
+        view: View { data_owner: data.owner, data_shared: data.shared, ..view(server)? },
+        network: network(server),
         limits: limits(tenant),
         seat: None,
     };
@@ -108,7 +118,7 @@ pub(super) fn prepare(
 /// The directories of a server that runs as we do.
 fn own_ground(home: &Path, data: &Path) -> Result<Ground, PrepareError> {
     open_private(home)?;
-    Ok(Ground { directory: open_private(data)?, owner: None })
+    Ok(Ground::its(open_private(data)?))
 }
 
 /// The directories of a server with a uid of its own.
@@ -116,7 +126,7 @@ fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Grou
     let own = layout.tenant_state(&tenant.id);
     estate.own(&own, "home")?;
     Ok(match &tenant.data {
-        None => Ground { directory: estate.own(&own, "data")?, owner: None },
+        None => Ground::its(estate.own(&own, "data")?),
         Some(data) => estate.lent(data)?,
     })
 }
@@ -142,13 +152,30 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     let sandbox = &server.sandbox;
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    let mut read = texts(&sandbox.read)?;
+    let mut links = BTreeMap::new();
+    // A command by another name is a link to what it means.
+    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
+    if program != server.command {
+        links.insert(text(&server.command)?, text(&program)?);
+    }
+    read.push(text(&program)?);
     Ok(View {
-        read: texts(&sandbox.read)?,
+        read,
+        links,
         write: texts(&sandbox.write)?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
         ..View::default()
     })
+}
+
+fn network(server: &Server) -> Network {
+    match server.sandbox.network {
+        config::Network::Host => Network::Host,
+        // Without egress there is nobody to dial: nothing is reached.
+        config::Network::None | config::Network::Allow(_) => Network::None,
+    }
 }
 
 fn limits(tenant: &Tenant) -> Limits {

@@ -61,6 +61,15 @@ pub struct Ground {
     pub directory: OwnedFd,
     /// Whose it stays, where it is a person's.
     pub owner: Option<Owner>,
+    /// Whether the server may write there as it is: by its uid or by its groups.
+    pub shared: bool,
+}
+
+impl Ground {
+    /// One that is the server's own.
+    pub(super) fn its(directory: OwnedFd) -> Self {
+        Self { directory, owner: None, shared: true }
+    }
 }
 
 /// Whose directories are looked at.
@@ -136,17 +145,18 @@ impl Estate<'_> {
         let (uid, gid) = (stat.st_uid, stat.st_gid);
         let reserved = self.range.0..=self.range.1;
         if uid == self.identity.uid {
-            return Ok(Ground { directory, owner: None });
+            return Ok(Ground::its(directory));
         }
         if reserved.contains(&uid) {
             return Err(EstateError::Others(path.to_owned(), uid));
         }
+        let shared = may_write(directory.as_fd(), self.identity).map_err(failed)?;
         // Root lends nothing: what a server makes there would be root's.
         if uid != 0 && gid != 0 && !reserved.contains(&gid) {
-            return Ok(Ground { directory, owner: Some(Owner { uid, gid }) });
+            return Ok(Ground { directory, owner: Some(Owner { uid, gid }), shared });
         }
-        if may_write(directory.as_fd(), self.identity).map_err(failed)? {
-            return Ok(Ground { directory, owner: None });
+        if shared {
+            return Ok(Ground::its(directory));
         }
         Err(self.not_its(path.to_owned(), &stat))
     }
@@ -234,10 +244,7 @@ fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {
 
 /// Whether this user may read, write and enter a directory, as the kernel says. Asked on a thread that looks
 /// at files as that user does, and at nothing else: whoever may signal the user may not signal us.
-///
-/// # Errors
-/// As setgroups(2) and faccessat2(2), and where there is no thread.
-pub fn may_write(directory: BorrowedFd<'_>, user: &Identity) -> io::Result<bool> {
+fn may_write(directory: BorrowedFd<'_>, user: &Identity) -> io::Result<bool> {
     std::thread::scope(|scope| {
         let look = || {
             let groups: Vec<_> =

@@ -16,6 +16,7 @@ use super::identities::alone;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
+use super::strength::Strength;
 use super::watch::Watch;
 use super::{Options, logs, memory};
 use crate::auth::uids::Uids;
@@ -41,6 +42,8 @@ pub(super) struct House {
     /// Who the tenants' processes run as, since the configuration was last read.
     pub(super) uids: Uids,
     pub(super) binary: Binary,
+    /// What confines a server on this machine.
+    pub(super) strength: Strength,
     pub(super) watch: Watch,
     pub(super) handle: Handle,
     pub(super) slips: mpsc::Sender<Returned>,

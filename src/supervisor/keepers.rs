@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Prepared};
+use super::child::{self, Means, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -58,12 +58,12 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
+        let means = Means { layout, owner, backend: self.strength.backend, standing };
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                let (holder, standing) = (holder.as_ref(), standing.as_ref());
-                child::prepare(&layout, &owner, &configured, &server, holder, standing)
+                child::prepare(&means, &configured, &server, holder.as_ref())
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
