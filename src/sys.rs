@@ -196,13 +196,18 @@ pub fn become_undumpable() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// Becomes another user for good (setgroups(2), setresgid(2), setresuid(2)): root gives up every privilege.
-/// Looks whether it did, and is undumpable again, which the kernel undoes with a change of uid. So it undoes
+/// Becomes another user for good (setgroups(2), setresgid(2), setresuid(2)): root gives up every privilege but
+/// the capabilities to keep. Looks whether it did, and is undumpable again, which the kernel undoes with a change of uid. So it undoes
 /// the parent-death signal: who wants one sets it after this.
 ///
 /// # Errors
 /// As those calls; `InvalidInput` for root, `Other` where anything of before is left.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+pub fn become_user(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    keep: rustix::thread::CapabilitySet,
+) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
     if uid == 0 || gid == 0 || groups.contains(&0) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -211,17 +216,21 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setgroups(&groups)?;
     setresgid(gid, gid, gid)?;
+    if !keep.is_empty() {
+        rustix::thread::set_keep_capabilities(true)?;
+    }
     setresuid(uid, uid, uid)?;
     become_undumpable()?;
+    let inheritable = rustix::thread::CapabilitySet::empty();
+    let sets = rustix::thread::CapabilitySets { effective: keep, permitted: keep, inheritable };
+    rustix::thread::set_capabilities(None, sets)?;
     let (uids, gids, mut now) = (getresuid()?, getresgid()?, getgroups()?);
     groups.sort_unstable_by_key(|group| group.as_raw());
     now.sort_unstable_by_key(|group| group.as_raw());
     let became = [uids.real, uids.effective, uids.saved] == [uid; 3]
         && [gids.real, gids.effective, gids.saved] == [gid; 3]
         && now == groups;
-    // Kept by a parent's securebits (capabilities(7)).
-    let capabilities = rustix::thread::capabilities(None)?;
-    if became && capabilities.permitted.is_empty() && capabilities.effective.is_empty() {
+    if became && rustix::thread::capabilities(None)?.permitted == keep {
         return Ok(());
     }
     Err(io::Error::other("something of the user of before is left"))

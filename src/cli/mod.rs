@@ -16,6 +16,7 @@ mod control;
 mod demo;
 mod entry;
 mod failure;
+mod lending;
 mod logs;
 mod pages;
 mod print;

@@ -93,7 +93,8 @@ fn run() -> Result<(), PostError> {
     }
     // Before anything is opened, or read that is not the supervisor's.
     if let Some(identity) = &plan.identity {
-        sys::become_user(identity.uid, identity.gid, &identity.groups)?;
+        let none = rustix::thread::CapabilitySet::empty();
+        sys::become_user(identity.uid, identity.gid, &identity.groups, none)?;
     }
     let entropy = entropy()?;
     // Without Landlock the filter is the only wall, and it is there in any case.

@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::Failure;
 use crate::config::tenant::Layer;
@@ -28,7 +29,23 @@ pub(super) fn take_seat(seat: &Seat) -> Result<(), Failure> {
 
 /// Becomes another user for good (credentials(7)): real, effective and saved ids, and all groups.
 pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
-    sys::become_user(identity.uid, identity.gid, &identity.groups)
+    sys::become_user(identity.uid, identity.gid, &identity.groups, CapabilitySet::empty())
+}
+
+/// Becomes the keeper's user (system mode): of root nothing is left but the right to end what it keeps.
+pub(super) fn become_keeper(identity: &Identity) -> io::Result<()> {
+    let Identity { uid, gid, groups } = identity;
+    limit_capabilities(CapabilitySet::KILL);
+    sys::become_user(*uid, *gid, groups, CapabilitySet::KILL)?;
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Takes all others out of the bounding set, as far as this process may.
+fn limit_capabilities(keep: CapabilitySet) {
+    for one in CapabilitySet::all().difference(keep).iter() {
+        // Those that this kernel does not know cannot be held either.
+        let _ = rustix::thread::remove_capability_from_bounding_set(one);
+    }
 }
 
 /// Makes the namespaces; the next fork is pid 1 of the new pid namespace.
@@ -63,11 +80,7 @@ fn map(uid: Uid, gid: Gid) -> io::Result<()> {
 
 /// Gives up every capability, now and for whatever is executed (capabilities(7)).
 pub(super) fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets};
-    for one in CapabilitySet::all().iter() {
-        // Those that this kernel does not know cannot be held either.
-        let _ = rustix::thread::remove_capability_from_bounding_set(one);
-    }
+    limit_capabilities(CapabilitySet::empty());
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)

@@ -72,11 +72,16 @@ pub(super) fn as_it_is(plan: &StagePlan, server: &Identity) -> Result<(), Failur
 }
 
 fn not_lent(plan: &StagePlan, owner: Owner, server: &Identity, why: &str) -> Failure {
-    let (data, Owner { uid, .. }, own) = (&plan.data, owner, server.uid);
-    Failure::final_one(format!(
-        "{data} belongs to uid {uid} and cannot be lent to the server here: {why} (name a group that may \
-         write there in sandbox.groups, or chown -R {own}:{own} {data})"
-    ))
+    Failure::final_one(refusal(&plan.data, owner, server.uid, why))
+}
+
+/// That a person's directory cannot be lent to a server with this uid, and what to do.
+pub fn refusal(data: &str, owner: Owner, server: u32, why: &str) -> String {
+    let Owner { uid, .. } = owner;
+    format!(
+        "{data} belongs to uid {uid} and cannot be lent to the server here: {why} (name a group that may write \
+         there in sandbox.groups, or chown -R {server}:{server} {data})"
+    )
 }
 
 fn copy(directory: BorrowedFd<'_>, how: OpenTreeFlags) -> io::Result<OwnedFd> {

@@ -98,6 +98,9 @@ fn run(given: Given, lifeline: &OwnedFd) -> io::Result<()> {
         Forked::Parent(leader) => {
             drop((failed, far));
             let namespaces = given.plan.backend != Backend::None;
+            if let Some(identity) = &given.plan.keeper {
+                enter::become_keeper(identity)?;
+            }
             // The keeper must not hold the server's pipes: their ends are news to the mux.
             drop(given);
             enter::detach_stdio()?;

@@ -237,7 +237,7 @@ fn ask(
     let mut inventory = Inventory::default();
     while !inventory.whole {
         let (bytes, descriptors) = ear.bytes()?;
-        inventory.take(message(bytes)?, descriptors)?;
+        inventory.take(message(bytes)?, descriptors, mux_uid)?;
     }
     // From here on the kernel refuses descriptors; what was sent before is still closed here.
     sys::refuse_descriptors(&ear.connection);

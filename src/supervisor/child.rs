@@ -104,6 +104,7 @@ pub(super) fn prepare(
         data: data_text.clone(),
         home: text(&home)?,
         identity,
+        keeper: standing.as_ref().map(Standing::keeper),
         backend: *backend,
         require: server.sandbox.require.clone(),
         view: View { data_owner: data.owner, data_shared: data.shared, ..view(server)? },

@@ -36,7 +36,7 @@ impl House {
     /// What a tenant's servers run as; none in user mode.
     pub(super) fn standing(&self, tenant: &TenantId) -> Result<Option<Standing>, String> {
         let (directory, range) = (self.directory.clone(), self.settings().uid_range);
-        let standing = |its: Identities| Standing { uid: its.server, range, directory };
+        let standing = |uids| Standing { uids, range, directory };
         Ok(self.identities(tenant)?.map(standing))
     }
 
@@ -52,19 +52,24 @@ impl House {
 /// What a server is to run as, before its groups are known.
 #[derive(Debug)]
 pub(super) struct Standing {
-    uid: u32,
+    uids: Identities,
     /// First and last uid of all tenants.
     pub(super) range: (u32, u32),
     directory: Directory,
 }
 
 impl Standing {
+    /// Who keeps it.
+    pub(super) fn keeper(&self) -> Identity {
+        alone(self.uids.mux)
+    }
+
     /// The identity, with these groups by name. May wait for a name service.
     pub(super) fn identity(&self, groups: &[String]) -> Result<Identity, GroupError> {
         if groups.is_empty() {
-            return Ok(alone(self.uid));
+            return Ok(alone(self.uids.server));
         }
-        shared(self.uid, groups, self.range, &self.directory.ids())
+        shared(self.uids.server, groups, self.range, &self.directory.ids())
     }
 }
 

@@ -105,6 +105,7 @@ fn plan(backend: Backend, identity: Option<&Identity>) -> StagePlan {
         data: DATA.to_owned(),
         home: DATA.to_owned(),
         identity: identity.cloned(),
+        keeper: None,
         backend,
         require: Vec::new(),
         view: View { tmp_bytes: 1024 * 1024, ..View::default() },

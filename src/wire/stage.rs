@@ -30,6 +30,8 @@ pub struct StagePlan {
     pub home: String,
     /// Who it becomes (system mode).
     pub identity: Option<Identity>,
+    /// Who its keeper becomes (system mode): the user of its mux, with the right to end it.
+    pub keeper: Option<Identity>,
     /// How namespaces are made.
     pub backend: Backend,
     /// Layers without which it does not start.
