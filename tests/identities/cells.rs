@@ -61,8 +61,8 @@ fn only_the_tenants_own_mux_is_taken_over() {
         return;
     }
     let home = Home::system();
-    home.tenant("acme", &granted(&documents_tenant()));
-    home.tenant("globex", &granted(&documents_tenant()));
+    home.tenant("acme", &granted(&puppet_tenant(&[], "")));
+    home.tenant("globex", &granted(&puppet_tenant(&[], "")));
     home.start_system().stop();
     let [server, mux, egress] = uids(&home, "acme");
     let [_, other_mux, _] = uids(&home, "globex");
@@ -82,7 +82,7 @@ fn only_the_tenants_own_mux_is_taken_over() {
     threads.push(false_mux(&home, 108, "nobody-s", 0, mux));
     threads.push(false_mux(&home, 109, "acme", 0, mux));
     let supervisor = home.start_system();
-    let log = supervisor.log();
+    let log = log(&home);
     for (number, .., told) in cases {
         let line = log.lines().find(|line| line.contains(&format!("cell={number}")));
         let line = line.unwrap_or_else(|| panic!("{number}: {log}"));

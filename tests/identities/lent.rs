@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::*;
-use crate::support::{Era, tenant_with};
+use crate::support::{Era, wait_until};
 
 /// A person, and a group that people share.
 const PERSON: (u32, u32) = (100_001, 100_002);
@@ -34,17 +34,18 @@ fn persons_home(home: &Home) -> PathBuf {
     path.join("Acme")
 }
 
-/// A documents tenant on this directory, with these lines in `[sandbox]`.
+/// A tenant on this directory, with these lines in `[sandbox]`.
 fn tenant_on(data: &Path, sandbox: &str) -> String {
-    let server = tenant_with(tenantd(), &["builtin", "documents"], "");
-    granted(&format!("data = {data:?}\n{server}{sandbox}\n"))
+    granted(&format!("data = {data:?}\n{}{sandbox}\n", puppet_tenant(&[], "")))
 }
 
-fn save(home: &Home, name: &str) {
-    let mut session = connect(home, "acme");
-    session.open(Era::Modern);
-    session.call("save_document", json!({"name": name, "text": "new"}));
-    assert_eq!(session.close().code(), Some(0));
+/// As [`tenant_on`], with a script for a server; it is done when it has made the file `done`.
+fn script_on(data: &Path, script: &str, sandbox: &str) -> String {
+    format!("data = {data:?}\n{}", script_tenant(&format!("{script}\n: > done"), sandbox))
+}
+
+fn wait_for(path: &Path) {
+    wait_until(&format!("{} is there", path.display()), || path.exists());
 }
 
 #[test]
@@ -54,19 +55,18 @@ fn a_persons_data_stays_theirs_and_so_does_what_the_server_writes() {
     }
     let home = Home::system();
     let data = persons_home(&home);
-    home.tenant("acme", &tenant_on(&data, ""));
+    let script = "cat old.md > new.md && echo changed >> old.md && mkdir sub && echo x > sub/x
+        chmod 4755 new.md; ln -s /etc/passwd link; cat link > /dev/null";
+    home.tenant("acme", &script_on(&data, script, ""));
     let supervisor = home.start_system();
-    let mut session = connect(&home, "acme");
-    session.open(Era::Modern);
-    let old = session.call("get_document", json!({"name": "old.md"}));
-    assert_eq!(old["structuredContent"]["text"], "old", "{old}");
-    session.call("save_document", json!({"name": "new.md", "text": "new"}));
-    session.call("save_document", json!({"name": "old.md", "text": "changed"}));
-    session.close();
-    for file in ["new.md", "old.md"] {
-        assert_eq!(owner(&data.join(file)), PERSON, "{file}");
+    wait_for(&data.join("done"));
+    for made in ["new.md", "old.md", "sub", "sub/x", "link", "done"] {
+        assert_eq!(owner(&data.join(made)), PERSON, "{made}");
     }
-    assert_eq!(fs::read_to_string(data.join("old.md")).expect("there"), "changed");
+    assert_eq!(fs::read_to_string(data.join("old.md")).expect("there"), "oldchanged\n");
+    assert_eq!(fs::read_to_string(data.join("new.md")).expect("there"), "old");
+    let mode = data.join("new.md").metadata().expect("there").permissions().mode();
+    assert_eq!(mode & 0o6000, 0, "nobody becomes the person by it");
     assert_eq!(owner(&data), PERSON);
     assert_eq!(owner(data.parent().expect("a home")), PERSON);
     // Outside its sandbox the server's uid reaches nothing of it.
@@ -83,10 +83,10 @@ fn a_new_directory_in_a_persons_home_is_that_persons() {
     }
     let home = Home::system();
     let data = persons_home(&home).join("Customers/New");
-    home.tenant("acme", &tenant_on(&data, ""));
+    home.tenant("acme", &script_on(&data, "", ""));
     let supervisor = home.start_system();
-    save(&home, "first.md");
-    for path in [data.parent().expect("above"), &data, &data.join("first.md")] {
+    wait_for(&data.join("done"));
+    for path in [data.parent().expect("above"), &data, &data.join("done")] {
         assert_eq!(owner(path), PERSON, "{}", path.display());
     }
     supervisor.stop();
@@ -100,18 +100,26 @@ fn a_servers_groups_let_it_into_what_people_share() {
     let home = Home::system();
     let data = home.path().join("shared");
     make(&data, (0, SHARED), 0o2770);
-    home.tenant("acme", &tenant_on(&data, &format!("groups = [\"{SHARED}\"]")));
+    write(&data.join("theirs.md"), (PERSON.0, SHARED), 0o660, "");
+    home.tenant(
+        "acme",
+        &script_on(&data, "echo x >> theirs.md && id -G > groups", &format!("groups = [\"{SHARED}\"]")),
+    );
     let supervisor = home.start_system();
-    save(&home, "shared.md");
+    wait_for(&data.join("done"));
     let [server, ..] = uids(&home, "acme");
-    assert_eq!(owner(&data.join("shared.md")), (server, SHARED));
+    assert_eq!(owner(&data.join("done")), (server, SHARED));
+    assert_eq!(fs::read_to_string(data.join("theirs.md")).expect("there"), "x\n");
+    // In its user namespace it has no name for the group, and has it nevertheless.
+    let groups = fs::read_to_string(data.join("groups")).expect("there");
+    assert_eq!(groups, format!("{server} 65534\n"));
     supervisor.stop();
 }
 
 /// The error of the first call.
 fn refusal(home: &Home) -> String {
     let mut session = connect(home, "acme");
-    session.open(Era::Modern);
+    session.open(Era::Legacy);
     let call = json!({"name": "echo", "arguments": {"text": "x"}});
     let error = session.request("tools/call", call)["error"]["message"].to_string();
     session.close();
@@ -124,8 +132,8 @@ fn data_that_is_nobodys_to_lend_is_refused_with_what_to_do() {
         return;
     }
     let home = Home::system();
-    home.tenant("globex", &granted(&documents_tenant()));
-    home.tenant("acme", &granted(&documents_tenant()));
+    home.tenant("globex", &granted(&puppet_tenant(&[], "")));
+    home.tenant("acme", &granted(&puppet_tenant(&[], "")));
     let supervisor = home.start_system();
     let ([server, ..], [other, ..]) = (uids(&home, "acme"), uids(&home, "globex"));
     supervisor.stop();

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
-use support::{Held, Home, Session, Supervisor, documents_tenant, puppet_tenant, tenantd};
+use support::{Held, Home, Session, Supervisor, puppet_tenant, tenantd};
 
 /// The default `uid_range`.
 const RANGE: (u32, u32) = (1_900_000_000, 1_900_065_535);
@@ -35,6 +35,21 @@ fn root() -> bool {
 fn granted(tenant: &str) -> String {
     let user = support::test_user().expect("asked before");
     format!("{tenant}[[grant]]\nusers = [{:?}]\n", user.name)
+}
+
+/// A tenant whose server is this script, run in its data directory with its tenant; it speaks to nobody.
+fn script_tenant(script: &str, sandbox: &str) -> String {
+    let script = format!("{script}\nexec sleep 60");
+    let shell = Path::new("/bin/sh").canonicalize().expect("a shell");
+    let server = support::tenant_with(&shell, &["-c", &script], "start = \"always\"");
+    granted(&format!("{server}{sandbox}\n"))
+}
+
+/// What the supervisor wrote into its log.
+fn log(home: &Home) -> String {
+    let files = std::fs::read_dir(home.path().join("log")).expect("a directory").flatten();
+    let files = files.map(|entry| entry.path()).filter(|path| path.is_file());
+    files.map(|path| std::fs::read_to_string(path).expect("text")).collect()
 }
 
 fn connect(home: &Home, target: &str) -> Session {
