@@ -58,6 +58,32 @@ pub(super) enum PrepareError {
     NotText(PathBuf),
 }
 
+/// That a child is not started, as its mux hears it.
+#[derive(Debug)]
+pub(super) struct NotReady {
+    pub(super) reason: String,
+    /// Whether trying again without a change is pointless.
+    pub(super) permanent: bool,
+}
+
+impl From<PrepareError> for NotReady {
+    fn from(error: PrepareError) -> Self {
+        // Whose a directory or a group is stays so until somebody changes it.
+        let permanent = match &error {
+            PrepareError::Directory { .. } => false,
+            PrepareError::Estate(error) => !matches!(error, EstateError::Directory(..)),
+            PrepareError::Group(_) | PrepareError::NotText(_) => true,
+        };
+        Self { reason: error.to_string(), permanent }
+    }
+}
+
+impl From<io::Error> for NotReady {
+    fn from(error: io::Error) -> Self {
+        Self { reason: error.to_string(), permanent: false }
+    }
+}
+
 /// How the supervisor makes any child.
 #[derive(Debug)]
 pub(super) struct Means {

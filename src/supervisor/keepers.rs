@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Means, Prepared};
+use super::child::{self, Means, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -67,8 +67,8 @@ impl House {
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(error) => Err(std::io::Error::other(error).into()),
             };
             let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
@@ -82,15 +82,14 @@ impl House {
         tenant: &TenantId,
         child: u64,
         server: &ServerName,
-        prepared: Result<Box<Prepared>, String>,
+        prepared: Result<Box<Prepared>, NotReady>,
     ) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let started = prepared.and_then(|prepared| {
-            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            let delivered = child::birth(&self.binary, &prepared, &log);
-            let delivered = delivered.map_err(|error| error.to_string())?;
+            let log = logs::open(&self.options.layout, tenant)?;
+            let delivered = child::birth(&self.binary, &prepared, &log)?;
             // Without it the keeper could not be held to its end: it loses its lifeline here.
-            let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
+            let keeper = delivered.born.pidfd.try_clone()?;
             Ok((delivered, keeper))
         });
         match started {
@@ -101,11 +100,11 @@ impl House {
                 self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
-            Err(reason) => {
+            Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
-                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
+                cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::child::Prepared;
+use super::child::{NotReady, Prepared};
 use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
@@ -108,7 +108,7 @@ pub(super) enum CellNews {
     /// It cannot be talked to: what it said or did.
     Broken(String),
     /// A child's directories are ready, or not.
-    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, String> },
+    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
 }
 
 /// A question from the control API.
