@@ -182,3 +182,54 @@ fn check_says_by_which_way_a_server_comes_to_its_data() {
     assert!(said.contains("stays uid 100001's") && said.contains("idmapped mount"), "{said}");
     assert!(!home.path().join("state/uids.json").exists(), "a check gives nothing");
 }
+
+/// Runs the rest of its words as root of a user namespace below which there is none: so it is where user
+/// namespaces are forbidden. What can be lent only by root of the machine cannot be lent there.
+const WITHOUT_NAMESPACES: &str = r#"
+    me=$$ fifo=$1; shift
+    (
+        while [ "$(readlink /proc/$me/ns/user)" = "$(readlink /proc/self/ns/user)" ]; do sleep 0.02; done
+        echo 0 0 4294967294 > /proc/$me/uid_map && echo 0 0 4294967294 > /proc/$me/gid_map && : > "$fifo"
+    ) &
+    exec unshare --user --mount sh -c '
+        : < "$1"; shift
+        exec sh -c "echo 0 > /proc/sys/user/max_user_namespaces; exec \"\$@\"" sh "$@"
+    ' sh "$fifo" "$@"
+"#;
+
+#[test]
+fn where_user_namespaces_are_forbidden_groups_do_what_they_can() {
+    if !root() {
+        return;
+    }
+    let home = Home::system();
+    let data = persons_home(&home);
+    let shared = home.path().join("shared");
+    make(&shared, (PERSON.0, SHARED), 0o2770);
+    home.tenant("own", &script_tenant("id -u > done", ""));
+    let groups = format!("groups = [\"{SHARED}\"]");
+    home.tenant("shared", &script_on(&shared, "", &groups));
+    home.tenant("acme", &tenant_on(&data, &groups));
+    let fifo = home.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let fifo = fifo.to_str().expect("UTF-8");
+    let supervisor = home.start_system_under(&["sh", "-c", WITHOUT_NAMESPACES, "sh", fifo]);
+    for path in [home.data("own").join("done"), shared.join("done")] {
+        wait_for(&path);
+    }
+    let server = |tenant| uids(&home, tenant)[0];
+    let text = fs::read_to_string(home.data("own").join("done")).expect("there");
+    assert_eq!(text, format!("{}\n", server("own")));
+    assert_eq!(owner(&shared.join("done")), (server("shared"), SHARED));
+    let of = |pid: u32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("it lives");
+    let mut inits = family(&supervisor);
+    inits.retain(|held| held.name == "tenantd-init");
+    assert!(!inits.is_empty(), "servers run");
+    for init in inits {
+        assert_eq!(of(init.pid, "user"), of(supervisor.pid(), "user"));
+        assert_ne!(of(init.pid, "mnt"), of(supervisor.pid(), "mnt"));
+    }
+    let error = refusal(&home);
+    assert!(error.contains("cannot be lent") && error.contains("sandbox.groups"), "{error}");
+    supervisor.stop();
+}
