@@ -50,7 +50,9 @@ impl Identities {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UidsError {
     /// The file is no table, or cannot be read.
-    #[error("the table of tenants' uids {path} {what} (restore it from a backup; a new one could give one tenant's files to another)")]
+    #[error(
+        "the table of tenants' uids {path} {what} (restore it from a backup; a new one could give one tenant's files to another)"
+    )]
     Table {
         /// The file.
         path: PathBuf,
@@ -64,7 +66,9 @@ pub enum UidsError {
     #[error("uid_range = [{0}, {1}] has no three uids left for another tenant")]
     Exhausted(u32, u32),
     /// Uids that were given once are outside.
-    #[error("uid_range = [{range_first}, {range_last}] leaves out uid {uid}, which tenant {tenant} has")]
+    #[error(
+        "uid_range = [{range_first}, {range_last}] leaves out uid {uid}, which tenant {tenant} has"
+    )]
     LeftOut {
         /// The range.
         range_first: u32,
@@ -112,9 +116,7 @@ impl Uids {
         let known = self.known(tenant);
         let trouble = self.trouble.as_ref();
         match (trouble.filter(|(error, _)| known.is_none() || error.concerns_all()), known) {
-            (Some((error, cure)), _) => {
-                Err(format!("it has no uids to run as: {error}; {cure}"))
-            }
+            (Some((error, cure)), _) => Err(format!("it has no uids to run as: {error}; {cure}")),
             (None, Some(identities)) => Ok(identities),
             (None, None) => Err("it has no uids to run as yet (run tenantd reload)".to_owned()),
         }
@@ -232,8 +234,8 @@ impl Table {
         };
         let text = io::read_to_string(io::Read::take(file, SIZE_MAX));
         let text = text.map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let table: Self = serde_json::from_str(&text)
-            .map_err(|error| wrong(format!("is damaged: {error}")))?;
+        let table: Self =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("is damaged: {error}")))?;
         let table = Self { path: path.clone(), ..table };
         if table.version != VERSION {
             return Err(wrong(format!("is of version {}, not {VERSION}", table.version)));

@@ -66,7 +66,10 @@ fn way(tenant: &Tenant, uids: &Uids, range: (u32, u32)) -> Result<Option<String>
         line = Some(match idmap::map(directory.as_fd(), owner, &identity) {
             Ok(_) => {
                 let whose = whose(owner);
-                format!("{}: {shown} stays {whose}'s, and so does what its servers write (idmapped mount)", tenant.id)
+                format!(
+                    "{}: {shown} stays {whose}'s, and so does what its servers write (idmapped mount)",
+                    tenant.id
+                )
             }
             Err(error) if shared => format!(
                 "{}: {shown} is reached by group; what its servers write is uid {uid}'s (no idmapped mount: {error})",

@@ -49,7 +49,11 @@ pub fn map(directory: BorrowedFd<'_>, owner: Owner, server: &Identity) -> io::Re
 
 /// The data directory as a mount that is attached nowhere, made while the process is root: the way there need
 /// not be open to the server's user.
-pub(super) fn lend(plan: &StagePlan, data: &OwnedFd, server: &Identity) -> Result<OwnedFd, Failure> {
+pub(super) fn lend(
+    plan: &StagePlan,
+    data: &OwnedFd,
+    server: &Identity,
+) -> Result<OwnedFd, Failure> {
     let take = || copy(data.as_fd(), OpenTreeFlags::AT_RECURSIVE);
     let taken = Failure::during("take the data directory along");
     let Some(owner) = plan.view.data_owner else { return take().map_err(taken) };

@@ -103,6 +103,8 @@ pub(super) fn prepare(
     holder: Option<&Holder>,
 ) -> Result<Prepared, PrepareError> {
     let Means { layout, owner, backend, standing } = means;
+    // A user of the tenant's own is called as the tenant.
+    let owner = if standing.is_some() { tenant.id.as_str() } else { owner };
     let home = layout.tenant_home(&tenant.id);
     let data_path = data_directory(layout, tenant);
     let (identity, data) = match standing {
@@ -114,7 +116,7 @@ pub(super) fn prepare(
             (Some(identity), data)
         }
     };
-    let user = holder.map_or(owner.as_str(), |holder| holder.user.as_str());
+    let user = holder.map_or(owner, |holder| holder.user.as_str());
     let data_text = text(&data_path)?;
     let values = Values {
         tenant: tenant.id.as_str(),

@@ -36,7 +36,9 @@ pub enum EstateError {
     #[error("{0} belongs to uid {1}, which is another tenant's (choose another directory)")]
     Others(PathBuf, u32),
     /// Made by nobody whose files can be lent, and the server may not write there.
-    #[error("{path} belongs to {owner}, and the server's uid {uid} may not write there (chown -R {uid}:{uid} {path}, or name a group that may write there in sandbox.groups)")]
+    #[error(
+        "{path} belongs to {owner}, and the server's uid {uid} may not write there (chown -R {uid}:{uid} {path}, or name a group that may write there in sandbox.groups)"
+    )]
     NotIts {
         /// Which.
         path: PathBuf,

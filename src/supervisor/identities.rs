@@ -4,8 +4,8 @@
 //! [`given`] reads and writes a file and may wait for a name service: it runs off the loop.
 
 use super::house::House;
-use crate::auth::{Directory, Ids, Survey};
 use crate::auth::uids::{self, Identities, Place, Uids};
+use crate::auth::{Directory, Ids, Survey};
 use crate::config::{Loaded, Problem};
 use crate::names::TenantId;
 use crate::paths::{Layout, Mode};

@@ -35,9 +35,9 @@ impl House {
         server: &ServerName,
         holder: Option<Holder>,
     ) {
-        let wanted = self.startable(tenant, server).and_then(|(configured, server)| {
-            Ok((configured, server, self.standing(tenant)?))
-        });
+        let wanted = self
+            .startable(tenant, server)
+            .and_then(|(configured, server)| Ok((configured, server, self.standing(tenant)?)));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();

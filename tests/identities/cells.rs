@@ -25,7 +25,11 @@ fn false_mux(
     let listener = listener.expect("a socket");
     rustix::net::bind(&listener, &SocketAddrUnix::new(&socket).expect("a path")).expect("bound");
     let listen = || rustix::net::listen(&listener, 4).expect("listening");
-    if listens == 0 { listen() } else { as_user(listens, listens, listen) }
+    if listens == 0 {
+        listen()
+    } else {
+        as_user(listens, listens, listen)
+    }
     let tenant = tenant.to_owned();
     std::thread::spawn(move || {
         let serve = || serve(&listener, &tenant);
@@ -44,7 +48,8 @@ fn serve(listener: &OwnedFd, tenant: &str) {
     for word in [hello, inventory] {
         let bytes = word.to_string();
         // It may have heard enough.
-        let _ = tenantd::sys::send_datagram(line.as_fd(), bytes.as_bytes(), &[], SendFlags::empty());
+        let _ =
+            tenantd::sys::send_datagram(line.as_fd(), bytes.as_bytes(), &[], SendFlags::empty());
     }
     // Until it is let go.
     while readable(&line, Instant::now() + DEADLINE) {

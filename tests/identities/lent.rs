@@ -103,7 +103,11 @@ fn a_servers_groups_let_it_into_what_people_share() {
     write(&data.join("theirs.md"), (PERSON.0, SHARED), 0o660, "");
     home.tenant(
         "acme",
-        &script_on(&data, "echo x >> theirs.md && id -G > groups", &format!("groups = [\"{SHARED}\"]")),
+        &script_on(
+            &data,
+            "echo x >> theirs.md && id -G > groups",
+            &format!("groups = [\"{SHARED}\"]"),
+        ),
     );
     let supervisor = home.start_system();
     wait_for(&data.join("done"));
@@ -221,7 +225,8 @@ fn where_user_namespaces_are_forbidden_groups_do_what_they_can() {
     let text = fs::read_to_string(home.data("own").join("done")).expect("there");
     assert_eq!(text, format!("{}\n", server("own")));
     assert_eq!(owner(&shared.join("done")), (server("shared"), SHARED));
-    let of = |pid: u32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("it lives");
+    let of =
+        |pid: u32, kind: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("it lives");
     let mut inits = family(&supervisor);
     inits.retain(|held| held.name == "tenantd-init");
     assert!(!inits.is_empty(), "servers run");

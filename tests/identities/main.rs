@@ -95,7 +95,8 @@ fn family(supervisor: &Supervisor<'_>) -> Vec<Held> {
 
 fn owner(path: &Path) -> (u32, u32) {
     use std::os::unix::fs::MetadataExt;
-    let meta = path.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let meta =
+        path.symlink_metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     (meta.uid(), meta.gid())
 }
 

@@ -108,9 +108,13 @@ fn a_tenants_uids_reach_nothing_of_another_tenant_or_of_its_own_mux() {
     for uid in [server, other, other_mux, egress, mux_uid] {
         denied(uid, &process.join("environ"));
         denied(uid, &process.join("maps"));
-        for below in
-            ["state/uids.json", "state/tenants", "state/tenants/acme/handshakes.jsonl", "run/cells", "log"]
-        {
+        for below in [
+            "state/uids.json",
+            "state/tenants",
+            "state/tenants/acme/handshakes.jsonl",
+            "run/cells",
+            "log",
+        ] {
             denied(uid, &home.path().join(below));
         }
     }

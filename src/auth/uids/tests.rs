@@ -60,7 +60,9 @@ fn a_range_without_room_says_so_and_who_has_uids_keeps_them() {
     assert!(ground.settle(&names[..10]).trouble().is_none());
     let full = ground.settle(&names);
     assert!(matches!(full.trouble(), Some((UidsError::Exhausted(..), _))), "{full:?}");
-    assert!(full.of(&id("t10")).expect_err("none").contains("uid_range = [2000000000, 2000000058]"));
+    assert!(
+        full.of(&id("t10")).expect_err("none").contains("uid_range = [2000000000, 2000000058]")
+    );
     assert_eq!(full.known(&id("t9")), Some(Identities::from(RANGE.0 + 27)));
     assert_eq!(full.known(&id("t10")), None);
     // A wider range goes on behind the old one.
@@ -85,7 +87,9 @@ fn a_damaged_or_lost_table_gives_uids_to_nobody() {
     let good = fs::read_to_string(&ground.table).expect("there");
     let twice = good.replace("2000000001", "2000000000");
     let root = good.replace("2000000001", "0");
-    for damaged in ["", "{", &good[..good.len() / 2], "{\"version\":2,\"tenants\":{}}", &twice, &root] {
+    for damaged in
+        ["", "{", &good[..good.len() / 2], "{\"version\":2,\"tenants\":{}}", &twice, &root]
+    {
         fs::write(&ground.table, damaged).expect("written");
         let uids = ground.settle(&["acme"]);
         assert!(matches!(uids.trouble(), Some((UidsError::Table { .. }, _))), "{damaged:?}");
