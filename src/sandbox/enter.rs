@@ -97,7 +97,7 @@ pub(super) fn close_proc(backend: Backend) -> Result<(), Failure> {
     }
     let proc = std::fs::File::open("/proc").map_err(Failure::during("open /proc"))?;
     let read_only = rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let closed = sys::set_mount_attributes(&proc, read_only, true);
+    let closed = sys::set_mount_attributes(&proc, read_only, true, None);
     closed.map_err(Failure::during("make /proc read-only"))
 }
 
