@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod find;
+
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

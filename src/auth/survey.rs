@@ -91,7 +91,7 @@ impl Survey {
 
     /// Asks the name service who has one of these ids: nobody (`Some(None)`), somebody, or no answer.
     pub(super) fn ask(&self, ids: &[u32]) -> Option<Option<Claim>> {
-        if !self.asks {
+        if !self.asks || ids.is_empty() {
             return Some(None);
         }
         let (reply, answer) = sync_channel(1);

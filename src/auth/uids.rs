@@ -148,6 +148,17 @@ pub struct Place<'a> {
     pub tenants: &'a Path,
 }
 
+/// How much is done and asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// The supervisor starts: the name service is asked for all uids, also for those given long ago.
+    Start,
+    /// The configuration was read again: it is asked for those that are new.
+    Reload,
+    /// Somebody only looks: what is new is not written.
+    Look,
+}
+
 /// Gives uids of `range` to those of `tenants` that have none, and says what everyone has. Looks at the
 /// machine's users and may wait for a name service: not for the loop.
 pub fn settle<'a>(
@@ -155,20 +166,16 @@ pub fn settle<'a>(
     range: (u32, u32),
     tenants: impl IntoIterator<Item = &'a TenantId>,
     survey: &Survey,
+    care: Care,
 ) -> Uids {
     let mut table = match Table::read(place, range) {
         Ok(table) => table,
         Err(error) => return Uids::without(BTreeMap::new(), error, range, survey),
     };
-    match table.give(range, tenants, survey) {
+    match table.give(range, tenants, survey, care) {
         Ok(()) => Uids { given: table.tenants, trouble: None, probe: Some(range.1) },
         Err(error) => Uids::without(table.tenants, error, range, survey),
     }
-}
-
-/// What tenants have, without giving anything to anybody: for a look from outside.
-pub fn look(place: Place<'_>, range: (u32, u32), survey: &Survey) -> Uids {
-    settle(place, range, [], survey)
 }
 
 impl Uids {
@@ -257,6 +264,7 @@ impl Table {
         range: (u32, u32),
         tenants: impl IntoIterator<Item = &'a TenantId>,
         survey: &Survey,
+        care: Care,
     ) -> Result<(), UidsError> {
         self.check(range, survey)?;
         let mut next = self.next(range);
@@ -273,13 +281,16 @@ impl Table {
                 None => all = Err(UidsError::Exhausted(range.0, range.1)),
             }
         }
-        if !new.is_empty() {
-            let uids: Vec<u32> = new.values().flat_map(|one| one.all()).collect();
-            match survey.ask(&uids) {
-                None => return Err(UidsError::NoAnswer),
-                Some(Some(claim)) => return Err(UidsError::Taken(range.0, range.1, claim)),
-                Some(None) => self.write(new)?,
-            }
+        let given = self.tenants.values().filter(|_| care == Care::Start);
+        let uids: Vec<u32> = new.values().chain(given).flat_map(|one| one.all()).collect();
+        match survey.ask(&uids) {
+            // Those that were given were nobody else's then.
+            None if new.is_empty() => return all,
+            None => return Err(UidsError::NoAnswer),
+            Some(Some(claim)) => return Err(UidsError::Taken(range.0, range.1, claim)),
+            Some(None) if new.is_empty() => return all,
+            Some(None) if care == Care::Look => self.tenants.extend(new),
+            Some(None) => self.write(new)?,
         }
         all
     }

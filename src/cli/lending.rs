@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Uid, User, geteuid};
 
-use crate::auth::uids::{self, Place, Uids};
-use crate::auth::{Ids, Survey};
+use crate::auth::Ids;
+use crate::auth::uids::{Care, Uids};
 use crate::config::tenant::{Server, Tenant};
 use crate::config::{Loaded, Problem};
 use crate::paths::{Layout, Mode};
@@ -30,11 +30,8 @@ pub(super) fn look(layout: &Layout, loaded: &mut Loaded) -> Vec<String> {
     let Some(range) = loaded.settings.as_ref().map(|settings| settings.uid_range) else {
         return Vec::new();
     };
-    let (table, tenants) = (layout.uids(), layout.tenant_states());
-    let survey = Survey::here();
-    let uids = uids::look(Place { table: &table, tenants: &tenants }, range, &survey);
-    let mut problems: Vec<Problem> = identities::problem(&uids).into_iter().collect();
-    let mut lines = Vec::new();
+    let uids = identities::given(layout, loaded, range, Care::Look);
+    let (mut problems, mut lines) = (Vec::new(), Vec::new());
     for tenant in loaded.tenants.values().filter_map(|tenant| tenant.as_ref().ok()) {
         match way(tenant, &uids, range) {
             Ok(line) => lines.extend(line),
@@ -53,8 +50,8 @@ fn problem(tenant: &Tenant, what: String) -> Problem {
 /// How the servers of a tenant come to its data, where that is somebody's; else what keeps one of them away.
 fn way(tenant: &Tenant, uids: &Uids, range: (u32, u32)) -> Result<Option<String>, String> {
     let Some(data) = &tenant.data else { return Ok(None) };
-    // One that is not given any yet is like any other.
-    let uid = uids.known(&tenant.id).map_or(range.1, |its| its.server);
+    // Without one, that is told already.
+    let Some(uid) = uids.known(&tenant.id).map(|its| its.server) else { return Ok(None) };
     let mut line = None;
     for server in &tenant.servers {
         let identity = identity(server, uid, range)?;

@@ -9,9 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid as UnistdGid, Uid as UnistdUid, setfsgid, setfsuid};
-use rustix::fs::{Access, AtFlags, CWD, Dir, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{Access, AtFlags, CWD, Dir, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
+use crate::sys::find::{Links, find};
 use crate::wire::Identity;
 use crate::wire::stage::Owner;
 
@@ -127,7 +128,7 @@ impl Estate<'_> {
     /// # Errors
     /// [`EstateError`].
     pub fn look(&self, path: &Path) -> Result<Option<Ground>, EstateError> {
-        match enter(CWD, path) {
+        match enter_whole(path) {
             Ok(directory) => self.judge(path, directory).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed(path, errno)),
@@ -181,7 +182,7 @@ impl Estate<'_> {
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::NOENT);
         };
-        let above = match enter(CWD, above) {
+        let above = match enter_whole(above) {
             Err(Errno::NOENT) => self.make(above, PASSABLE)?,
             above => above?,
         };
@@ -211,7 +212,7 @@ fn give(directory: &OwnedFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
 /// A directory of root's that leads to tenants' own: made where there is none, and passable.
 fn pass(path: &Path) -> rustix::io::Result<OwnedFd> {
     made(rustix::fs::mkdirat(CWD, path, PASSABLE))?;
-    let directory = enter(CWD, path)?;
+    let directory = enter_whole(path)?;
     if rustix::fs::fstat(&directory)?.st_uid != 0 {
         return Err(Errno::PERM);
     }
@@ -227,11 +228,15 @@ fn made(made: rustix::io::Result<()>) -> rustix::io::Result<()> {
     }
 }
 
+/// Opens a directory, by its absolute path.
+fn enter_whole(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    enter(root.as_fd(), path)
+}
+
 /// Opens a directory without following a link in any part of its path.
 fn enter(from: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(from, path, flags, Mode::empty(), resolve)
+    find(from, path, Links::Refuse, OFlags::RDONLY | OFlags::DIRECTORY)
 }
 
 fn is_empty(directory: &OwnedFd) -> rustix::io::Result<bool> {

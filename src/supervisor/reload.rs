@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::house::House;
 use super::identities;
 use super::message::{Message, Reply};
-use crate::auth::uids::Uids;
+use crate::auth::uids::{Care, Uids};
 use crate::config::load::{Loaded, load};
 use crate::control::ReloadReply;
 use crate::names::TenantId;
@@ -39,7 +39,7 @@ impl House {
         let (done, loaded) = oneshot::channel();
         tokio::task::spawn_blocking(move || {
             let mut loaded = load(&layout);
-            let uids = identities::given(&layout, &mut loaded, range);
+            let uids = identities::given(&layout, &mut loaded, range, Care::Reload);
             done.send(Box::new((loaded, uids)))
         });
         tokio::task::spawn_local(async move {

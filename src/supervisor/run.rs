@@ -21,6 +21,7 @@ use super::spawn::Binary;
 use super::strength;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
+use crate::auth::uids::Care;
 use crate::auth::{Directory, Nobodies};
 use crate::config::load::load;
 use crate::registry::Registry;
@@ -38,7 +39,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
     // Clients queue meanwhile: the doors are there and not yet attended.
-    let uids = identities::given(&options.layout, &mut loaded, settings.uid_range);
+    let uids = identities::given(&options.layout, &mut loaded, settings.uid_range, Care::Start);
     let search = Search::start(&options.layout, &uids);
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);

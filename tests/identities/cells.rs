@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 
 use super::*;
@@ -17,6 +18,7 @@ fn false_mux(
     tenant: &str,
     listens: u32,
     answers: u32,
+    child: Option<u32>,
 ) -> std::thread::JoinHandle<()> {
     let socket = home.path().join(format!("run/cells/{number}.sock"));
     fs::write(socket.with_extension("tenant"), format!("{tenant}\n")).expect("written");
@@ -32,24 +34,36 @@ fn false_mux(
     }
     let tenant = tenant.to_owned();
     std::thread::spawn(move || {
-        let serve = || serve(&listener, &tenant);
+        let serve = || serve(&listener, &tenant, child);
         if answers == 0 { serve() } else { as_user(answers, answers, serve) }
     })
 }
 
-fn serve(listener: &OwnedFd, tenant: &str) {
+fn serve(listener: &OwnedFd, tenant: &str, child: Option<u32>) {
     if !readable(listener, Instant::now() + Duration::from_secs(5)) {
         return;
     }
     let line = rustix::net::accept(listener).expect("accepted");
     let hello = json!({"say": "hello", "wire": tenantd::wire::VERSION, "tenant": tenant, "digest": "x",
         "start_digest": "x", "audit_head": null, "draining": false});
-    let inventory = json!({"say": "inventory", "sessions": [], "children": [], "last": true});
-    for word in [hello, inventory] {
+    let line_of = |pid: u32| {
+        json!({"child": 1, "server": "main", "pid": pid, "user": null, "state": "running",
+            "era": null, "version": null, "sessions": 0, "starts": 1, "last": null, "stderr": [], "age_s": 1})
+    };
+    let children: Vec<_> = child.into_iter().map(line_of).collect();
+    let inventory = json!({"say": "inventory", "sessions": [], "children": children, "last": true});
+    let number = child.and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    let pidfd = number.map(|pid| pidfd_open(pid, PidfdFlags::empty()).expect("it lives"));
+    let with: Vec<_> = pidfd.iter().map(AsFd::as_fd).collect();
+    for (word, descriptors) in [(hello, &[][..]), (inventory, &with)] {
         let bytes = word.to_string();
         // It may have heard enough.
-        let _ =
-            tenantd::sys::send_datagram(line.as_fd(), bytes.as_bytes(), &[], SendFlags::empty());
+        let _ = tenantd::sys::send_datagram(
+            line.as_fd(),
+            bytes.as_bytes(),
+            descriptors,
+            SendFlags::empty(),
+        );
     }
     // Until it is let go.
     while readable(&line, Instant::now() + DEADLINE) {
@@ -82,10 +96,12 @@ fn only_the_tenants_own_mux_is_taken_over() {
         (107, 77_777, 77_777, 77_777),
     ];
     for (number, listens, answers, _) in cases {
-        threads.push(false_mux(&home, number, "acme", listens, answers));
+        threads.push(false_mux(&home, number, "acme", listens, answers, None));
     }
-    threads.push(false_mux(&home, 108, "nobody-s", 0, mux));
-    threads.push(false_mux(&home, 109, "acme", 0, mux));
+    threads.push(false_mux(&home, 108, "nobody-s", 0, mux, None));
+    threads.push(false_mux(&home, 109, "acme", 0, mux, None));
+    // It would have a process of root's killed for a server that outlives its mux.
+    threads.push(false_mux(&home, 110, "globex", 0, other_mux, Some(std::process::id())));
     let supervisor = home.start_system();
     let log = log(&home);
     for (number, .., told) in cases {
@@ -94,6 +110,8 @@ fn only_the_tenants_own_mux_is_taken_over() {
         assert!(line.contains(&format!("uid {told} ")), "{line}");
     }
     assert!(log.lines().any(|line| line.contains("cell=108")), "of no tenant: {log}");
+    let lies = |line: &str| line.contains("cell=110") && line.contains("not its child's");
+    assert!(log.lines().any(lies), "a child of root's: {log}");
     let taken: Vec<_> = log.lines().filter(|line| line.contains("was taken over")).collect();
     assert_eq!(taken.len(), 1, "{log}");
     // It is this very process, which the supervisor must not wait for.

@@ -29,7 +29,7 @@ impl Ground {
     fn settle_in(&self, range: (u32, u32), tenants: &[&str]) -> Uids {
         let tenants: Vec<_> = tenants.iter().map(|name| id(name)).collect();
         let place = Place { table: &self.table, tenants: &self.tenants };
-        settle(place, range, &tenants, &Survey::default())
+        settle(place, range, &tenants, &Survey::default(), Care::Reload)
     }
 }
 

@@ -8,8 +8,8 @@
 //!                     /new  (memory)
 //! ```
 //!
-//! Everything is found by descriptors from `old` and `new` and without following a link (openat2(2),
-//! RESOLVE_NO_SYMLINKS): a path that is a link by now was another one when the plan was written.
+//! Everything is found by descriptors from `old` and `new` and without following a link
+//! ([`sys::find`]): a path that is a link by now was another one when the plan was written.
 
 use std::ffi::CStr;
 use std::io;
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -26,6 +26,7 @@ use rustix::mount::{
 use super::Access;
 use super::pieces::{NAMES, Piece};
 use crate::sys;
+use crate::sys::find::{Links, find};
 
 /// A directory that every system has, to put the scaffold on.
 const BASE: &str = "/usr";
@@ -186,10 +187,7 @@ fn attributes(access: Access) -> MountAttrFlags {
 }
 
 fn open(at: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let (flags, resolve) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
-    // The empty path is the directory itself.
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    rustix::fs::openat2(at, path, flags, Mode::empty(), resolve | ResolveFlags::NO_MAGICLINKS)
+    find(at, path, Links::Refuse, OFlags::PATH)
 }
 
 /// What ELOOP and ENOENT mean here.
