@@ -2,7 +2,8 @@
 //!
 //! A document is a regular file directly in the directory. Everything is opened beneath the one
 //! descriptor taken at start and never through a link, so a planted symbolic link, FIFO or device is
-//! refused, not followed. Never writes a document in place.
+//! refused, not followed: a name is one component, so O_NOFOLLOW says all of it, and openat2(2) is not
+//! there in a sandbox. Never writes a document in place.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -143,17 +144,11 @@ impl Store {
     /// Nonblocking, so that a FIFO in a document's place cannot hold the server up.
     fn open_document(&self, name: &DocumentName) -> Result<File, StoreError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::openat2(
-            &self.directory,
-            name.as_str(),
-            flags,
-            Mode::empty(),
-            save::beneath(),
-        );
-        match opened {
+        let flags = flags | OFlags::NOFOLLOW;
+        match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(file.into()),
             Err(rustix::io::Errno::NOENT) => Err(StoreError::Missing(name.clone())),
-            Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::NXIO) => {
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
                 Err(StoreError::NotRegular(name.clone()))
             }
             Err(error) => Err(failed(format!("open \"{name}\""))(error)),
