@@ -47,7 +47,7 @@ fn create(directory: &OwnedFd) -> io::Result<(HalfWritten<'_>, File)> {
         let name = format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        match rustix::fs::openat(directory, &name, flags | OFlags::NOFOLLOW, mode) {
+        match rustix::fs::openat(directory, &name, flags, mode) {
             Ok(file) => return Ok((HalfWritten { directory, name }, file.into())),
             // Left behind by a namesake in another pid namespace: take the next number.
             Err(rustix::io::Errno::EXIST) => {}

@@ -2,8 +2,7 @@
 //!
 //! A document is a regular file directly in the directory. Everything is opened beneath the one
 //! descriptor taken at start and never through a link, so a planted symbolic link, FIFO or device is
-//! refused, not followed: a name is one component, so O_NOFOLLOW says all of it, and openat2(2) is not
-//! there in a sandbox. Never writes a document in place.
+//! refused, not followed. Never writes a document in place.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -141,10 +140,11 @@ impl Store {
         String::from_utf8(bytes).map_err(|_| StoreError::NotText(name.clone()))
     }
 
+    /// A name is one component, so it leads out of the directory only as a link, which is not followed.
     /// Nonblocking, so that a FIFO in a document's place cannot hold the server up.
     fn open_document(&self, name: &DocumentName) -> Result<File, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = flags | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(file.into()),
             Err(rustix::io::Errno::NOENT) => Err(StoreError::Missing(name.clone())),
