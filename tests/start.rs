@@ -11,7 +11,9 @@ use std::process::Command;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{DEADLINE, Era, Held, Home, Session, descendants, documents_tenant, tenant_out_of_reach};
+use support::{
+    DEADLINE, Era, Held, Home, Session, descendants, documents_tenant, tenant_out_of_reach,
+};
 
 /// The binary with the environment that a desktop client leaves it.
 fn bare(home: &Home, arguments: &[&str]) -> Command {
