@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::adopt::Search;
 use super::doors::Doors;
 use super::doorway::Doorway;
+use super::groups::Groups;
 use super::history::History;
 use super::house::{House, unix_now};
 use super::message::{Handle, Message, Returned, SLIPS};
@@ -22,6 +23,7 @@ use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
 use crate::config::load::load;
 use crate::registry::Registry;
+use crate::sandbox::cgroup::Cgroups;
 
 /// How often trials are looked at while something runs.
 const ROUND: Duration = Duration::from_secs(20);
@@ -49,6 +51,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
         binary: Binary::open().map_err(cannot("open this program"))?,
+        groups: Groups::new(Cgroups::find(&options.layout.state)),
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
         slips,
@@ -67,7 +70,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         replacing: Replacing::default(),
         options,
     };
-    let said = house.inherit(search.finish());
+    let (found, spared) = search.finish();
+    let said = house.inherit(found);
+    house.reconcile(&spared);
     house.take_in(loaded);
     house.bound_drains();
     said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));

@@ -179,6 +179,7 @@ impl House {
             look.base.problems =
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
+        look.base.problems.extend(self.unbounded(id));
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
