@@ -55,6 +55,14 @@ impl Groups {
     pub(super) fn new(cgroups: Cgroups) -> Self {
         Self { cgroups: Arc::new(cgroups), held: BTreeMap::new() }
     }
+
+    /// The driver, for people.
+    pub(super) fn described(&self) -> String {
+        match self.cgroups.strength() {
+            Ok(driver) => driver.to_owned(),
+            Err(why) => format!("none: {why}"),
+        }
+    }
 }
 
 impl House {

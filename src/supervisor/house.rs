@@ -153,6 +153,9 @@ impl House {
                 self.see_off(keeper);
                 tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
             }
+            FromMux::Limited { server, what, .. } => {
+                tracing::warn!(%tenant, %server, "a limit was met: {}", one_line(&what));
+            }
             FromMux::Closed { session, reason } => {
                 cell.sessions.remove(&session);
                 let reason = if reason.is_empty() { "the client left" } else { &reason };

@@ -164,6 +164,7 @@ impl House {
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
+            limits: self.groups.described(),
             not_isolated: not_isolated(),
             not_enforced,
             problems,
@@ -351,6 +352,7 @@ fn child(line: &ChildLine) -> ChildStatus {
         sessions: i64::from(line.sessions),
         starts: signed(line.starts),
         last: line.last.clone(),
+        limit: line.limit.clone(),
         age_s: signed(line.age_s),
     }
 }
