@@ -255,6 +255,7 @@ mod tests {
                 config: "/c".into(),
                 state: "/s".into(),
                 log: "/l".into(),
+                limits: "cgroup v2".into(),
                 not_isolated: vec!["seccomp: not built yet".into()],
                 not_enforced: vec!["acme.toml: quota.memory".into()],
                 problems: vec!["tenants.d/x.toml:1:1: broken".into()],

@@ -1,4 +1,4 @@
-//! The keeper: the parent of one server, its witness and its executioner.
+//! The keeper: the parent of one server, or of pid 1 of its namespaces; its witness and its executioner.
 //!
 //! It holds one end of the lifeline; the other end exists in the mux alone. Word `term` asks the server
 //! to end; the lifeline's end, and the server's own end, kill every descendant. As child subreaper it
@@ -15,6 +15,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,57 +25,117 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::cgroup;
 use super::offspring::children;
 use crate::post;
 use crate::sys;
-use crate::wire::stage::{KEEPER_TERM, KeeperWord};
+use crate::wire::stage::{KEEPER_TERM, KeeperWord, Seat};
 
-/// Children's deaths as a descriptor, from before the fork on: none is missed.
-pub(super) struct Watch(SignalFd);
+/// Whom a keeper keeps.
+pub(super) enum Kept {
+    /// The server itself, its child.
+    Server(Pid),
+    /// Pid 1 of the server's namespaces, and the leash on which it says how the server ended.
+    Init(Pid, OwnedFd),
+}
+
+impl Kept {
+    fn pid(&self) -> Pid {
+        match self {
+            Self::Server(pid) | Self::Init(pid, _) => *pid,
+        }
+    }
+
+    /// Asks the server to end.
+    fn terminate(&self) {
+        // It may be gone already; its end is seen as a child's death.
+        let _ = match self {
+            Self::Server(server) => killpg(*server, SIGTERM),
+            Self::Init(init, _) => kill(*init, SIGTERM),
+        };
+    }
+
+    /// What pid 1 said before its own end, which says nothing.
+    fn said(&self) -> Option<KeeperWord> {
+        let Self::Init(_, leash) = self else { return None };
+        post::receive(leash, &mut [0; 1024], RecvFlags::DONTWAIT).ok().map(|(word, _)| word)
+    }
+}
+
+/// What a keeper watches beside its lifeline.
+pub(super) struct Watch {
+    /// Children's deaths as a descriptor, from before the fork on: none is missed.
+    deaths: SignalFd,
+    /// The limits of the server's control group, from before it is in it.
+    limits: cgroup::Watch,
+}
 
 impl Watch {
-    /// Blocks SIGCHLD and watches for it.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Blocks SIGCHLD and watches for it, and for limits where the server has a seat in a control group.
+    pub(super) fn new(seat: Option<&Seat>) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(SIGCHLD);
         mask.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let deaths = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let limits = seat.map_or_else(|| Ok(cgroup::Watch::none()), cgroup::Watch::open)?;
+        Ok(Self { deaths, limits })
     }
 
-    /// Keeps `server` until it or the lifeline ends; returns when no descendant is left.
-    pub(super) fn keep(self, lifeline: &OwnedFd, server: Pid) {
+    /// Keeps it until it or the lifeline ends; returns when no descendant is left.
+    pub(super) fn keep(mut self, lifeline: &OwnedFd, kept: &Kept) {
         let mut ended = None;
         while ended.is_none() {
             match self.wait(lifeline) {
-                Turn::Child => ended = reap(server),
-                Turn::Term => {
-                    // The group may be gone already; its end is seen as a child's death.
-                    let _ = killpg(server, SIGTERM);
-                }
+                Turn::Child => ended = reap(kept.pid()),
+                Turn::Term => kept.terminate(),
                 Turn::LifelineEnded => break,
+                Turn::Limit => {}
+            }
+            if let Some(word) = self.limits.news(Instant::now()) {
+                say(lifeline, &word);
             }
         }
-        let ended = kill_everything(server).or(ended);
-        if let Some(word) = ended {
-            say(lifeline, &word);
+        let ended = kill_everything(kept.pid()).or(ended);
+        if let Some(word) = kept.said().or(ended) {
+            say(lifeline, &self.judged(word));
+        }
+    }
+
+    /// The last word, with what the control group knows of it: the kernel does not say whom it killed why.
+    fn judged(&mut self, word: KeeperWord) -> KeeperWord {
+        match &word {
+            KeeperWord::Signalled { signal }
+                if signal == SIGKILL.as_str() && self.limits.out_of_memory(Instant::now()) =>
+            {
+                KeeperWord::OutOfMemory
+            }
+            _ => word,
         }
     }
 
     fn wait(&self, lifeline: &OwnedFd) -> Turn {
-        let mut ready = [
+        let mut ready = vec![
             PollFd::new(lifeline.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.deaths.as_fd(), PollFlags::POLLIN),
         ];
+        // As kernfs wakes.
+        let limits = self.limits.descriptors();
+        ready.extend(limits.map(|limit| PollFd::new(limit, PollFlags::POLLPRI)));
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Without poll the keeper is blind: end the server rather than leave it unwatched.
             Err(_) => return Turn::LifelineEnded,
         }
-        if ready[0].any() == Some(true) { word(lifeline) } else { self.drain() }
+        let is_ready = |at: usize| ready.get(at).is_some_and(|polled| polled.any() == Some(true));
+        match (is_ready(0), is_ready(1)) {
+            (true, _) => word(lifeline),
+            (_, true) => self.drain(),
+            _ => Turn::Limit,
+        }
     }
 
     fn drain(&self) -> Turn {
-        while let Ok(Some(_)) = self.0.read_signal() {}
+        while let Ok(Some(_)) = self.deaths.read_signal() {}
         Turn::Child
     }
 }
@@ -83,6 +144,8 @@ enum Turn {
     Child,
     Term,
     LifelineEnded,
+    /// A limit was met, or nothing happened.
+    Limit,
 }
 
 fn word(lifeline: &OwnedFd) -> Turn {
@@ -96,7 +159,7 @@ fn word(lifeline: &OwnedFd) -> Turn {
 }
 
 /// Buries whoever is dead; says how the server ended if it was among them.
-fn reap(server: Pid) -> Option<KeeperWord> {
+pub(super) fn reap(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -117,7 +180,7 @@ fn how_it_ended(status: WaitStatus, server: Pid) -> Option<KeeperWord> {
 }
 
 /// Kills children until there are none: each death hands its own children up to this process.
-fn kill_everything(server: Pid) -> Option<KeeperWord> {
+pub(super) fn kill_everything(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         for child in children() {

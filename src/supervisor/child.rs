@@ -14,11 +14,11 @@ use rustix::fs::{Mode, OFlags};
 
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
-use crate::config::tenant::{Limit, Server, Tenant};
+use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
-use crate::sys;
 use crate::sandbox::cgroup::Bounds;
+use crate::sys;
 use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
 
@@ -59,6 +59,7 @@ pub(super) enum PrepareError {
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
+    backend: Backend,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
@@ -84,11 +85,11 @@ pub(super) fn prepare(
         data: data_text.clone(),
         home: text(&home)?,
         identity: None,
-        backend: Backend::None,
-        require: Vec::new(),
+        backend,
+        require: server.sandbox.require.clone(),
         view: view(server)?,
-        network: Network::Host,
-        limits: limits(tenant, bounded),
+        network: network(server),
+        limits: limits(tenant, backend, bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
@@ -116,8 +117,17 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     let sandbox = &server.sandbox;
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    let mut read = texts(&sandbox.read)?;
+    let mut links = BTreeMap::new();
+    // A command by another name is a link to what it means.
+    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
+    if program != server.command {
+        links.insert(text(&server.command)?, text(&program)?);
+    }
+    read.push(text(&program)?);
     Ok(View {
-        read: texts(&sandbox.read)?,
+        read,
+        links,
         write: texts(&sandbox.write)?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
@@ -125,15 +135,25 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     })
 }
 
+fn network(server: &Server) -> Network {
+    match server.sandbox.network {
+        config::Network::Host => Network::Host,
+        // Without egress there is nobody to dial: nothing is reached.
+        config::Network::None | config::Network::Allow(_) => Network::None,
+    }
+}
+
 /// Without a control group each process is bounded by itself, and its uid's tasks in their namespace. With
 /// one these would only be in the way: RLIMIT_DATA counts what is reserved and never used, as threads and
 /// runtimes do.
-fn limits(tenant: &Tenant, bounded: bool) -> Limits {
+fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
     let quota = &tenant.quota;
+    // Outside of a user namespace the kernel would count whatever else this user runs.
+    let counted = matches!(backend, Backend::UserNamespace | Backend::Bubblewrap);
     Limits {
         open_files: at(quota.open_files).map(u64::from),
         data_bytes: at(quota.memory).filter(|_| !bounded),
-        processes: at(quota.processes).map(u64::from).filter(|_| !bounded),
+        processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
     }
 }
 

@@ -79,7 +79,9 @@ impl House {
 
     /// Gives a tenant the bounds that hold now, if it has others.
     pub(super) fn rebound(&mut self, id: &TenantId) {
-        let Some(tenant) = self.registry.get(id).filter(|_| self.groups.cgroups.hold()) else { return };
+        let Some(tenant) = self.registry.get(id).filter(|_| self.groups.cgroups.hold()) else {
+            return;
+        };
         let bounds = Bounds::of(&tenant.quota);
         let data = data_directory(&self.options.layout, tenant);
         let held = self.groups.held.entry(id.clone()).or_default();
@@ -87,7 +89,8 @@ impl House {
             return;
         }
         held.busy = true;
-        let (cgroups, tenant, house) = (self.groups.cgroups.clone(), id.clone(), self.handle.clone());
+        let (cgroups, tenant, house) =
+            (self.groups.cgroups.clone(), id.clone(), self.handle.clone());
         tokio::task::spawn_local(async move {
             let whose = tenant.clone();
             let work = tokio::task::spawn_blocking(move || cgroups.bound(&whose, &bounds, &data));
@@ -173,7 +176,19 @@ impl House {
     pub(super) fn reconcile(&mut self, spared: &BTreeSet<TenantId>) {
         let taken: BTreeSet<_> = self.all_cells().map(|cell| cell.id.clone()).collect();
         let cgroups = self.groups.cgroups.clone();
-        let abandoned = cgroups.tenants().into_iter().filter(|id| !taken.contains(id) && !spared.contains(id));
+        let children = self.all_cells().flat_map(|cell| {
+            cell.children.keys().map(|child| (cell.id.clone(), Place(cell.number, *child)))
+        });
+        let children: BTreeSet<_> = children.collect();
+        for tenant in taken.difference(spared) {
+            let places = cgroups.servers(tenant).into_iter();
+            // Of children that ended while nobody looked.
+            for place in places.filter(|place| !children.contains(&(tenant.clone(), *place))) {
+                cleared(|| cgroups.remove_server(tenant, place));
+            }
+        }
+        let abandoned =
+            cgroups.tenants().into_iter().filter(|id| !taken.contains(id) && !spared.contains(id));
         for tenant in abandoned {
             tracing::warn!(%tenant, "what an earlier tenantd left of it is killed");
             if !cleared(|| cgroups.clear(&tenant)) {

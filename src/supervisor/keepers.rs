@@ -57,12 +57,13 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let bounded = self.groups.cgroups.hold();
+        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &configured, &server, holder.as_ref(), bounded)
+                let holder = holder.as_ref();
+                child::prepare(&layout, &owner, backend, &configured, &server, holder, bounded)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
@@ -87,7 +88,8 @@ impl House {
         let (cgroups, number) = (self.groups.cgroups.clone(), cell.number);
         let place = Place(number, child);
         let started = prepared.and_then(|mut prepared| {
-            prepared.seat = cgroups.server(tenant, place, &prepared.bounds).map_err(|e| e.to_string())?;
+            prepared.seat =
+                cgroups.server(tenant, place, &prepared.bounds).map_err(|e| e.to_string())?;
             let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
             let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant));
             let delivered = delivered.map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
 use super::replace::{Replacing, held_back};
 use super::spawn::Binary;
+use super::strength;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
@@ -43,6 +44,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
     let uid = nix::unistd::geteuid().as_raw();
+    let binary = Binary::open().map_err(cannot("open this program"))?;
+    // Before anything is started: it would be in the way where it is now.
+    let cgroups = Cgroups::find(&options.layout.state);
     let mut house = House {
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
@@ -50,8 +54,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
-        binary: Binary::open().map_err(cannot("open this program"))?,
-        groups: Groups::new(Cgroups::find(&options.layout.state)),
+        strength: strength::find(&binary, None).with(&cgroups),
+        binary,
+        groups: Groups::new(cgroups),
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
         slips,
@@ -89,7 +94,7 @@ fn greet(house: &House) {
     let mode = house.options.layout.mode.as_str();
     let tenants = house.registry.len();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), mode, tenants, "tenantd serves");
-    for layer in super::status::not_isolated() {
+    for layer in super::status::not_isolated(&house.strength) {
         tracing::warn!("NOT ISOLATED {layer}");
     }
     for tenant in house.registry.iter().filter(|tenant| !tenant.not_enforced.is_empty()) {

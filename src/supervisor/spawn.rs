@@ -125,8 +125,9 @@ impl Binary {
 /// Moves a process that waits for its birth. It starts where the supervisor is.
 fn sit_down(pid: i32, seat: &[PathBuf]) -> io::Result<()> {
     seat.iter().try_for_each(|procs| {
-        std::fs::write(procs, pid.to_string())
-            .map_err(|error| io::Error::other(format!("{} takes no process: {error}", procs.display())))
+        std::fs::write(procs, pid.to_string()).map_err(|error| {
+            io::Error::other(format!("{} takes no process: {error}", procs.display()))
+        })
     })
 }
 

@@ -29,7 +29,8 @@ impl Disk {
     /// Why there is none, for people.
     pub fn of(path: &Path) -> Result<Self, String> {
         let there = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)));
-        let (there, meta) = there.ok_or_else(|| format!("{} cannot be looked at", path.display()))?;
+        let (there, meta) =
+            there.ok_or_else(|| format!("{} cannot be looked at", path.display()))?;
         let device = match Self::numbered(meta.dev()) {
             device if device.major != 0 => device,
             _ => Self::mounted(there).ok_or_else(|| format!("{} is on no disk", path.display()))?,
@@ -48,7 +49,8 @@ impl Disk {
         let around = mounts.lines().filter_map(|line| {
             let (before, after) = line.split_once(" - ")?;
             let place = before.split(' ').nth(4)?;
-            path.starts_with(place).then(|| (place.len(), after.split(' ').nth(1).map(str::to_owned)))
+            path.starts_with(place)
+                .then(|| (place.len(), after.split(' ').nth(1).map(str::to_owned)))
         });
         // The last of the longest: it is mounted over the others.
         let (_, source) = around.max_by_key(|(length, _)| *length)?;

@@ -14,6 +14,7 @@
 //!
 //! Owned by the supervisor. Every path here is made of our own directory, a checked tenant id and numbers.
 
+mod bounds;
 mod disk;
 mod oom;
 mod place;
@@ -26,66 +27,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use bounds::Bounds;
 pub use disk::Disk;
 pub use oom::{Rank, stand_back};
 pub use watch::Watch;
 
-use crate::config::tenant::{Limit, Quota};
 use crate::names::TenantId;
 use crate::wire::stage::Seat;
-
-/// The share of a tenant's memory that its servers cannot have: one part of so many.
-const RESERVE_PART: u64 = 8;
-/// The least and the most of it, bytes: a mux without sessions takes about 8 MiB, and what its sessions
-/// queue is bounded by `message_size`.
-const RESERVED_MEMORY: (u64, u64) = (16 << 20, 128 << 20);
-/// The least and the most tasks that servers cannot have: a mux is two, each keeper one.
-const RESERVED_TASKS: (u64, u64) = (8, 64);
-
-/// What a group may use; `None` is without limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Bounds {
-    /// Bytes, of memory and swap together.
-    pub memory: Option<u64>,
-    /// Cores.
-    pub cpus: Option<f64>,
-    /// Tasks: threads count.
-    pub processes: Option<u64>,
-    /// Bytes in a second, read and written each.
-    pub io: Option<u64>,
-}
-
-impl Bounds {
-    /// What a tenant's quota says.
-    pub fn of(quota: &Quota) -> Self {
-        Self {
-            memory: at(quota.memory),
-            cpus: at(quota.cpus),
-            processes: at(quota.processes).map(u64::from),
-            io: at(quota.io),
-        }
-    }
-
-    /// What the servers may have of it together. Processors and disks are shared with the mux.
-    fn of_servers(self) -> Self {
-        let less = |all: u64, (least, most): (u64, u64)| {
-            all - (all / RESERVE_PART).clamp(least, most).min(all / 2)
-        };
-        Self {
-            memory: self.memory.map(|all| less(all, RESERVED_MEMORY)),
-            processes: self.processes.map(|all| less(all, RESERVED_TASKS).max(1)),
-            cpus: None,
-            io: None,
-        }
-    }
-}
-
-fn at<T>(limit: Limit<T>) -> Option<T> {
-    match limit {
-        Limit::At(most) => Some(most),
-        Limit::Unlimited => None,
-    }
-}
 
 /// What the kernel refuses.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +163,12 @@ impl Cgroups {
     ///
     /// # Errors
     /// What the kernel refuses: the rest is set all the same.
-    pub fn bound(&self, tenant: &TenantId, bounds: &Bounds, data: &Path) -> Result<(), CgroupError> {
+    pub fn bound(
+        &self,
+        tenant: &TenantId,
+        bounds: &Bounds,
+        data: &Path,
+    ) -> Result<(), CgroupError> {
         let Ok(driver) = &self.driver else { return Ok(()) };
         let held = bound(driver.as_ref(), tenant, bounds);
         let own = PathBuf::from(tenant.as_str());
@@ -276,12 +229,26 @@ impl Cgroups {
     /// Every tenant that has a group.
     pub fn tenants(&self) -> Vec<TenantId> {
         let Ok(driver) = &self.driver else { return Vec::new() };
-        let entries = driver.roots().iter().flat_map(|root| fs::read_dir(root).into_iter().flatten());
+        let entries =
+            driver.roots().iter().flat_map(|root| fs::read_dir(root).into_iter().flatten());
         let mut found: Vec<_> = entries
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| TenantId::parse(entry.file_name().to_str()?).ok())
             .collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    /// The servers of a tenant that have a group.
+    pub fn servers(&self, tenant: &TenantId) -> Vec<Place> {
+        let Ok(driver) = &self.driver else { return Vec::new() };
+        let servers = Path::new(tenant.as_str()).join(SERVERS);
+        let roots = driver.roots().iter().map(|root| root.join(&servers));
+        let entries = roots.flat_map(|path| fs::read_dir(path).into_iter().flatten()).flatten();
+        let mut found: Vec<_> =
+            entries.filter_map(|entry| Place::parse(entry.file_name().to_str()?)).collect();
         found.sort();
         found.dedup();
         found
@@ -341,6 +308,11 @@ const SERVERS: &str = "servers";
 pub struct Place(pub u64, pub u64);
 
 impl Place {
+    fn parse(name: &str) -> Option<Self> {
+        let (mux, child) = name.split_once('-')?;
+        Some(Self(mux.parse().ok()?, child.parse().ok()?))
+    }
+
     fn below(self, tenant: &TenantId) -> PathBuf {
         let Self(mux, child) = self;
         Path::new(tenant.as_str()).join(SERVERS).join(format!("{mux}-{child}"))
@@ -377,7 +349,11 @@ fn bound(driver: &dyn Driver, tenant: &TenantId, bounds: &Bounds) -> Result<(), 
 
 /// Removes a group with all below it, in each hierarchy. Says whether it is gone.
 fn remove(driver: &dyn Driver, group: &Path) -> bool {
-    driver.roots().iter().map(|root| remove_below(&root.join(group))).fold(true, |all, gone| all && gone)
+    driver
+        .roots()
+        .iter()
+        .map(|root| remove_below(&root.join(group)))
+        .fold(true, |all, gone| all && gone)
 }
 
 fn remove_below(directory: &Path) -> bool {

@@ -69,7 +69,8 @@ fn seen(mount: &Mount, path: &Path) -> Option<PathBuf> {
     // `/..` is what a group outside of the cgroup namespace looks like.
     let inside = below.components().all(|part| matches!(part, std::path::Component::Normal(_)));
     // Without an empty last component, which would be a slash at the end.
-    let whole = if below.as_os_str().is_empty() { mount.place.clone() } else { mount.place.join(below) };
+    let whole =
+        if below.as_os_str().is_empty() { mount.place.clone() } else { mount.place.join(below) };
     inside.then_some(whole)
 }
 
@@ -100,9 +101,10 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, more)) = rest.split_first() {
-        let octal = more.get(..3).filter(|_| *first == b'\\').and_then(|digits| {
-            u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
-        });
+        let octal = more
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
         bytes.push(octal.unwrap_or(*first));
         rest = octal.and_then(|_| more.get(3..)).unwrap_or(more);
     }

@@ -146,14 +146,3 @@ fn only_what_can_be_a_tenant_is_one() {
     fs::create_dir(own.path().join("tenants/Not One")).expect("made");
     assert_eq!(cgroups.tenants(), [acme()]);
 }
-
-#[test]
-fn the_reserve_never_takes_more_than_half() {
-    for all in [1, 2, 16, 100, 512, 100_000] {
-        let servers = Bounds { processes: Some(all), ..HALF }.of_servers().processes;
-        let servers = servers.expect("a limit");
-        assert!(servers >= all / 2 && servers >= 1 && servers <= all, "{all}: {servers}");
-    }
-    let small = Bounds { memory: Some(20 << 20), ..HALF }.of_servers();
-    assert_eq!(small.memory, Some(10 << 20));
-}

@@ -64,7 +64,8 @@ impl Trees {
         let (group, none) = (Path::new(".try"), Bounds::default());
         let trial = || self.roots.iter().map(|root| root.join(group));
         let made = trial().try_for_each(|path| make(&path).map(drop));
-        let bounds = Bounds { memory: Some(64 << 20), cpus: Some(1.0), processes: Some(64), ..none };
+        let bounds =
+            Bounds { memory: Some(64 << 20), cpus: Some(1.0), processes: Some(64), ..none };
         let tried = made.and_then(|()| self.bound(group, &bounds, Part::Tenant));
         trial().for_each(|path| drop(fs::remove_dir(path)));
         tried

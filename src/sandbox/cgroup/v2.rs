@@ -87,7 +87,9 @@ fn given(base: &Path) -> Result<Vec<String>, String> {
     let missing: Vec<&str> = NEEDED.into_iter().filter(lacks).collect();
     if !missing.is_empty() {
         let missing = missing.join(", ");
-        return Err(format!("the control group {shown} is not given the controllers {missing} ({CURE})"));
+        return Err(format!(
+            "the control group {shown} is not given the controllers {missing} ({CURE})"
+        ));
     }
     // Only the root of all groups has no type; what is in it is everybody's.
     if !base.join("cgroup.type").exists() {

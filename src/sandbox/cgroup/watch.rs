@@ -49,19 +49,23 @@ struct Counter {
     file: File,
     key: &'static str,
     seen: u64,
+    /// The group is gone: then the kernel would wake its watcher for ever.
+    gone: bool,
 }
 
 impl Counter {
     fn open(path: &Path, key: &'static str) -> io::Result<Self> {
         let file = File::open(path)?;
         let seen = read(&file, key)?;
-        Ok(Self { file, key, seen })
+        Ok(Self { file, key, seen, gone: false })
     }
 
     /// How much it has grown since it was asked last. Reading it is what the kernel wants before it wakes
     /// again.
     fn growth(&mut self) -> u64 {
-        let now = read(&self.file, self.key).unwrap_or(self.seen);
+        let now = read(&self.file, self.key);
+        self.gone = now.is_err();
+        let now = now.unwrap_or(self.seen);
         let growth = now.saturating_sub(self.seen);
         self.seen = now;
         growth
@@ -112,7 +116,7 @@ impl Watch {
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let memory = self.memory.iter().filter(|_| self.whole);
         let forks = self.forks.iter().map(|forks| &forks.counter);
-        memory.chain(forks).map(|counter| counter.file.as_fd())
+        memory.chain(forks).filter(|counter| !counter.gone).map(|counter| counter.file.as_fd())
     }
 
     /// A limit that was met since the last question, while the server runs on. One at a time, and each not
@@ -183,16 +187,22 @@ mod tests {
         }
 
         fn say(&self, kills: u64, refused: u64) {
-            let memory = format!("low 0\nhigh 0\nmax 7\noom 0\noom_kill {kills}\noom_group_kill 0\n");
+            let memory =
+                format!("low 0\nhigh 0\nmax 7\noom 0\noom_kill {kills}\noom_group_kill 0\n");
             fs::write(self.0.path().join("memory.events"), memory).expect("written");
             let older = format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
             fs::write(self.0.path().join("memory.oom_control"), older).expect("written");
-            fs::write(self.0.path().join("pids.events"), format!("max {refused}\n")).expect("written");
+            fs::write(self.0.path().join("pids.events"), format!("max {refused}\n"))
+                .expect("written");
         }
 
         fn watch(&self, memory: &str) -> Watch {
             let path = |name| Some(self.0.path().join(name).to_str().expect("text").to_owned());
-            let seat = Seat { procs: vec![], memory_events: path(memory), pids_events: path("pids.events") };
+            let seat = Seat {
+                procs: vec![],
+                memory_events: path(memory),
+                pids_events: path("pids.events"),
+            };
             Watch::open(&seat).expect("opened")
         }
     }
