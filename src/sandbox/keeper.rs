@@ -121,7 +121,8 @@ impl Watch {
         // As kernfs wakes.
         let limits = self.limits.descriptors();
         ready.extend(limits.map(|limit| PollFd::new(limit, PollFlags::POLLPRI)));
-        match poll(&mut ready, PollTimeout::NONE) {
+        let patience = self.limits.patience().and_then(|time| PollTimeout::try_from(time).ok());
+        match poll(&mut ready, patience.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Without poll the keeper is blind: end the server rather than leave it unwatched.
             Err(_) => return Turn::LifelineEnded,

@@ -2,8 +2,7 @@
 //! want of memory.
 //!
 //! The files are opened before the keeper could lose the right to; the kernel wakes who polls them with
-//! POLLPRI, at most every 10 ms. v1 wakes nobody for memory: there the count is looked at whenever something
-//! else is heard, and at the server's end.
+//! POLLPRI, at most every 10 ms. v1 wakes nobody (measured): there they are looked at every [`LOOK`].
 //!
 //! Since Linux 6.11 `pids.events` counts where the limit is, not where the fork was: where `pids.events.local`
 //! exists, the group of all servers of the tenant is watched as well.
@@ -22,6 +21,8 @@ const BETWEEN: Duration = Duration::from_secs(10);
 /// How long before a server's end a kill for want of memory is taken for its cause: the main process may
 /// take a moment to die, and what it served dies first.
 const CAUSE: Duration = Duration::from_secs(2);
+/// How often the counters of v1 are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 /// These files are a few lines.
 const LONGEST: usize = 1024;
 
@@ -110,6 +111,11 @@ impl Watch {
     /// Nothing to watch.
     pub fn none() -> Self {
         Self { memory: None, whole: false, forks: Vec::new(), killed: None, told_memory: None }
+    }
+
+    /// After how long without a word to ask [`Watch::news`] all the same.
+    pub fn patience(&self) -> Option<Duration> {
+        (self.memory.is_some() && !self.whole).then_some(LOOK)
     }
 
     /// What to poll with POLLPRI; after it, ask [`Watch::news`].
