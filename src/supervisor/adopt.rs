@@ -71,7 +71,7 @@ pub(super) enum Strange {
     Uid(u32),
     #[error("it says that it is {0}'s, and was made for another tenant")]
     Tenant(TenantId),
-    #[error("it is not in its tenant's control group (it leaves by itself after orphan_timeout)")]
+    #[error("it is not in its tenant's control group")]
     Elsewhere,
     #[error("it said what no mux says: {0}")]
     Nonsense(String),

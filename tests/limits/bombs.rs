@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::groups::{bounded, connect, echo, home, told, until_logged};
+use crate::groups::{bounded, connect, echo, home, tenant_status, told, until_logged};
 
 #[test]
 fn a_memory_bomb_ends_the_server_and_neither_mux_nor_sessions_nor_another_tenant() {
@@ -11,9 +11,10 @@ fn a_memory_bomb_ends_the_server_and_neither_mux_nor_sessions_nor_another_tenant
     let supervisor = home.start_system();
     let (mut bomber, mut bystander) = (connect(&home, "acme"), connect(&home, "acme"));
     let mut other = connect(&home, "globex");
-    let before =
-        home.tenant_status("globex", |tenant| tenant["servers"][0]["children"][0]["pid"].is_u64());
-    let mux = home.tenant_status("acme", |tenant| tenant["mux_pid"].is_u64())["mux_pid"].take();
+    let before = tenant_status(&home, "globex", |tenant| {
+        tenant["servers"][0]["children"][0]["pid"].is_u64()
+    });
+    let mux = tenant_status(&home, "acme", |tenant| tenant["mux_pid"].is_u64())["mux_pid"].take();
     let held = bystander.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
 
     let bomb =
@@ -22,7 +23,7 @@ fn a_memory_bomb_ends_the_server_and_neither_mux_nor_sessions_nor_another_tenant
         let message = error["message"].as_str().unwrap_or_else(|| panic!("{error}"));
         assert!(message.contains("killed for want of memory (raise quota.memory)"), "{message}");
     }
-    let ended = home.tenant_status("acme", |tenant| {
+    let ended = tenant_status(&home, "acme", |tenant| {
         let last = tenant["servers"][0]["children"][0]["last"].as_str();
         last.is_some_and(|last| last.contains("want of memory"))
     });
@@ -32,7 +33,7 @@ fn a_memory_bomb_ends_the_server_and_neither_mux_nor_sessions_nor_another_tenant
     assert_eq!(echo(&mut bomber), "here");
     assert_eq!(echo(&mut bystander), "here");
     assert_eq!(echo(&mut other), "here");
-    let after = home.tenant_status("globex", |_| true);
+    let after = tenant_status(&home, "globex", |_| true);
     assert_eq!(
         after["servers"][0]["children"][0]["pid"],
         before["servers"][0]["children"][0]["pid"]
@@ -64,7 +65,7 @@ fn a_fork_bomb_is_refused_shown_and_logged_while_everybody_goes_on() {
     let refused = bomb["refused"].as_str().expect("refused");
     assert!(refused.contains("Resource temporarily unavailable"), "{refused}");
 
-    let limited = home.tenant_status("acme", |tenant| {
+    let limited = tenant_status(&home, "acme", |tenant| {
         let limit = tenant["servers"][0]["children"][0]["limit"].as_str();
         limit.is_some_and(|limit| limit.contains("a new process was refused (quota.processes)"))
     });

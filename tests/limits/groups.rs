@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Instant;
 
 use nix::unistd::geteuid;
@@ -27,14 +28,36 @@ pub(crate) fn bounded(quota: &str) -> String {
     format!("{file}[quota]\n{quota}\n[[grant]]\nusers = [\"root\"]\n")
 }
 
+/// The binary as root, whoever the other tests belong to.
+fn command(home: &Home, arguments: &[&str]) -> Command {
+    let mut command = Command::new(tenantd());
+    command.args(arguments).env("TENANTD_HOME", home.path()).current_dir("/");
+    command
+}
+
+/// What the supervisor says to root.
+pub(crate) fn status(home: &Home) -> Value {
+    let output = command(home, &["status", "--system", "--json"]).output().expect("started");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What it says of a tenant, as soon as that is as wanted.
+pub(crate) fn tenant_status(home: &Home, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let mut found = Value::Null;
+    until(&format!("{id} as wanted"), || {
+        let mut status = status(home);
+        let tenants = status["tenants"].as_array_mut().expect("tenants");
+        let it = tenants.iter_mut().find(|tenant| tenant["id"] == id).map(Value::take);
+        found = it.unwrap_or_default();
+        !found.is_null() && wanted(&found)
+    });
+    found
+}
+
 /// A session of root's.
 pub(crate) fn connect(home: &Home, target: &str) -> Session {
-    let mut command = std::process::Command::new(tenantd());
-    command.args(["connect", "--system", target]).env("TENANTD_HOME", home.path());
-    let mut session = Session::spawn_as_is({
-        command.current_dir("/");
-        command
-    });
+    let mut session = Session::spawn_as_is(command(home, &["connect", "--system", target]));
     session.open(Era::Legacy);
     session
 }
@@ -74,7 +97,7 @@ pub(crate) fn group_of(pid: u64, controller: &str) -> PathBuf {
 
 /// The tenant's own group, which its mux is below.
 pub(crate) fn tenant_group(home: &Home, tenant: &str, controller: &str) -> PathBuf {
-    let status = home.tenant_status(tenant, |status| !status["mux_pid"].is_null());
+    let status = tenant_status(home, tenant, |status| !status["mux_pid"].is_null());
     let mux = group_of(status["mux_pid"].as_u64().expect("a pid"), controller);
     assert!(mux.ends_with(format!("{tenant}/mux")), "{}", mux.display());
     mux.parent().expect("a tenant").to_owned()

@@ -7,7 +7,8 @@ use std::process::{Child, Command};
 use serde_json::json;
 
 use crate::groups::{
-    bounded, connect, echo, group_of, hierarchy, home, tenant_group, told, until, until_logged,
+    bounded, connect, echo, group_of, hierarchy, home, status, tenant_group, tenant_status, told,
+    until, until_logged,
 };
 use crate::support::{DEADLINE, Home};
 
@@ -42,7 +43,7 @@ fn every_process_of_a_tenant_is_where_its_limits_are() {
     let supervisor = home.start_system();
     let mut session = connect(&home, "acme");
     assert_eq!(echo(&mut session), "here");
-    assert_eq!(home.status()["supervisor"]["limits"], "cgroup v1");
+    assert_eq!(status(&home)["supervisor"]["limits"], "cgroup v1");
     let group = |controller| tenant_group(&home, "acme", controller);
     assert_eq!(says(group("memory").join("memory.limit_in_bytes")), (1 << 30).to_string());
     assert_eq!(
@@ -88,7 +89,7 @@ fn a_changed_quota_holds_at_once_for_what_runs() {
     until("less memory", || says(memory.join("memory.limit_in_bytes")) == (256 << 20).to_string());
     let more = told(&session.call("forks", json!({"count": 120})));
     assert_eq!(more["started"], 120, "{more}");
-    let status = home.tenant_status("acme", |_| true);
+    let status = tenant_status(&home, "acme", |_| true);
     assert_eq!(status["servers"][0]["children"][0]["starts"], 1, "nothing was started anew");
     supervisor.stop();
 }
@@ -130,7 +131,7 @@ fn a_tenant_that_is_used_no_more_has_no_group_and_comes_back() {
     drop(session);
     assert_eq!(echo(&mut stays), "here");
     home.tenant("acme", &bounded(""));
-    home.tenant_status("acme", |_| true);
+    tenant_status(&home, "acme", |_| true);
     assert_eq!(echo(&mut connect(&home, "acme")), "here");
     supervisor.stop();
 }
@@ -150,7 +151,7 @@ fn the_next_supervisor_takes_over_what_lives_and_kills_what_nobody_owns() {
     let supervisor = home.start_system();
     let mut session = connect(&home, "acme");
     assert_eq!(echo(&mut session), "here");
-    let mux = home.tenant_status("acme", |_| true)["mux_pid"].take();
+    let mux = tenant_status(&home, "acme", |_| true)["mux_pid"].take();
     let roots = roots(&home, "acme");
     let pids = tenant_group(&home, "acme", "pids");
     supervisor.kill();
@@ -164,7 +165,7 @@ fn the_next_supervisor_takes_over_what_lives_and_kills_what_nobody_owns() {
     assert!(!root.join("ghost").exists());
     assert!(!pids.join("servers/9-9").exists());
     until_logged(&home, "what an earlier tenantd left of it is killed");
-    assert_eq!(home.tenant_status("acme", |_| true)["mux_pid"], mux);
+    assert_eq!(tenant_status(&home, "acme", |_| true)["mux_pid"], mux);
     assert_eq!(echo(&mut session), "here");
     assert_eq!(says(pids.join("pids.max")), "100");
     drop(session);
@@ -179,7 +180,7 @@ fn a_mux_outside_of_its_tenants_group_is_not_taken_over() {
     let supervisor = home.start_system();
     let mut session = connect(&home, "acme");
     assert_eq!(echo(&mut session), "here");
-    let mux = home.tenant_status("acme", |_| true)["mux_pid"].as_u64().expect("a pid");
+    let mux = tenant_status(&home, "acme", |_| true)["mux_pid"].as_u64().expect("a pid");
     let pids = tenant_group(&home, "acme", "pids");
     supervisor.kill();
     let outside = pids.parent().and_then(Path::parent).expect("above ours");
@@ -188,7 +189,7 @@ fn a_mux_outside_of_its_tenants_group_is_not_taken_over() {
     until_logged(&home, "not in its tenant's control group");
     let mut next = connect(&home, "acme");
     assert_eq!(echo(&mut next), "here");
-    let now = home.tenant_status("acme", |tenant| tenant["mux_pid"].is_u64())["mux_pid"].as_u64();
+    let now = tenant_status(&home, "acme", |tenant| tenant["mux_pid"].is_u64())["mux_pid"].as_u64();
     assert_ne!(now, Some(mux));
     supervisor.stop();
     // It is nobody's child any more, and would leave by itself.

@@ -73,7 +73,8 @@ impl Trees {
 
     fn processes(&self, group: &Path) -> Vec<i32> {
         let mut found = Vec::new();
-        let mut next = vec![self.pids.join(group)];
+        // In one of the trees is enough: it would hold the group there.
+        let mut next: Vec<_> = self.roots.iter().map(|root| root.join(group)).collect();
         while let Some(directory) = next.pop() {
             let procs = directory.join("cgroup.procs");
             let text = fs::read_to_string(procs).unwrap_or_default();
