@@ -9,7 +9,7 @@
 //!
 //! The steps, in order; none can be taken back:
 //!
-//! 1. not dumpable: nobody of this uid reads the plan from memory
+//! 1. first in line where memory is short, and not dumpable: nobody of this uid reads the plan from memory
 //! 2. the plan and its descriptors arrive on the birth socket
 //! 3. a session of its own and child subreaper: a server that daemonises stays below this process
 //! 4. fork: the parent becomes the [`keeper`](super::keeper), the child goes on
@@ -31,7 +31,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::failure::{self, Failure};
 use super::keeper::{self, Kept};
 use super::server::become_server;
-use super::{enter, init, tree};
+use super::{cgroup, enter, init, tree};
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
 use crate::wire::stage::{Backend, KeeperWord, StagePlan};
@@ -48,6 +48,7 @@ pub(super) struct Given {
 
 /// The role's entry.
 pub fn main() -> ExitCode {
+    cgroup::stand_back(cgroup::Rank::Server);
     if sys::become_undumpable().is_err() {
         return ExitCode::FAILURE;
     }
@@ -85,7 +86,7 @@ fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
     nix::sys::prctl::set_name(c"tenantd-keeper")?;
     unistd::setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let watch = keeper::Watch::new()?;
+    let watch = keeper::Watch::new(given.plan.seat.as_ref())?;
     let (failure, failed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (near, far) = sys::seqpacket_pair()?;
     let own = unistd::getpid();

@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::hunger;
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
@@ -53,7 +54,7 @@ const TOOLS: [(&str, &str, bool); 28] = [
 
 /// The list of tools.
 pub(crate) fn list(puppet: &Puppet) -> Value {
-    let own = TOOLS.iter().map(|(name, description, read_only)| {
+    let own = TOOLS.iter().chain(&hunger::TOOLS).map(|(name, description, read_only)| {
         json!({
             "name": name,
             "description": description,
@@ -122,6 +123,12 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
         "finish" => finish(puppet),
         "flood_stderr" => flood_stderr(number("lines")),
         "grandchild" => grandchild(),
+        "burn" => text(&hunger::burn(number("ms")).to_string()),
+        "forks" => text(&hunger::forks(number("count")).to_string()),
+        "hog" => {
+            hunger::hog(number("bytes"));
+            text("kept")
+        }
         "environment" => environment(),
         "echo" => text(string("text")),
         "context" => text(&params["_meta"].to_string()),
