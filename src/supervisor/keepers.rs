@@ -17,6 +17,7 @@ use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
 use crate::names::{ServerName, TenantId};
+use crate::sandbox::cgroup::Place;
 use crate::sandbox::running_below;
 use crate::sys;
 use crate::wire::{Holder, ToMux};
@@ -58,7 +59,8 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let means = Means { layout, owner, backend: self.strength.backend, standing };
+        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
+        let means = Means { layout, owner, backend, bounded, standing };
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
@@ -85,9 +87,13 @@ impl House {
         prepared: Result<Box<Prepared>, NotReady>,
     ) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let started = prepared.and_then(|prepared| {
+        let (cgroups, number) = (self.groups.cgroups.clone(), cell.number);
+        let place = Place(number, child);
+        let started = prepared.and_then(|mut prepared| {
+            let seat = cgroups.server(tenant, place, &prepared.bounds);
+            prepared.seat = seat.map_err(std::io::Error::other)?;
             let log = logs::open(&self.options.layout, tenant)?;
-            let delivered = child::birth(&self.binary, &prepared, &log)?;
+            let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant))?;
             // Without it the keeper could not be held to its end: it loses its lifeline here.
             let keeper = delivered.born.pidfd.try_clone()?;
             Ok((delivered, keeper))
@@ -103,6 +109,8 @@ impl House {
             Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
+                // A stage that was not started is not in it.
+                cgroups.remove_server(tenant, place);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
                 cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
             }
@@ -111,6 +119,16 @@ impl House {
 }
 
 impl House {
+    /// A mux has gone: its keepers follow, and what they were in.
+    pub(super) fn bid_farewell(&mut self, cell: &mut Cell) {
+        let number = cell.number;
+        let children = std::mem::take(&mut cell.children).into_iter();
+        let held = children.filter_map(|(child, keeper)| Some((Place(number, child), keeper?)));
+        let held: Vec<_> = held.collect();
+        self.see_off(held.iter().map(|(_, keeper)| keeper.clone()));
+        self.leave_groups(&cell.id, held);
+    }
+
     /// Makes sure that keepers are gone within a second.
     pub(super) fn see_off(&mut self, keepers: impl IntoIterator<Item = Arc<OwnedFd>>) {
         self.parted.retain(|keeper| keeper.strong_count() > 0);

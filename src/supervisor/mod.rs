@@ -20,6 +20,7 @@ mod doorway;
 mod entrance;
 pub mod estate;
 mod ground;
+mod groups;
 mod hand;
 mod heirs;
 mod history;
