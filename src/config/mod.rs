@@ -33,9 +33,11 @@ mod problem;
 mod report;
 mod scalar;
 mod source;
+mod surroundings;
 mod territory;
 mod written;
 
 pub use load::{Loaded, load};
 pub use origin::{Setting, effective};
 pub use problem::Problem;
+pub use surroundings::links_to;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::spawn::{Binary, Born};
+use crate::config;
 use crate::config::expand::Values;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
@@ -70,17 +71,18 @@ pub(super) fn prepare(
         data: &data_text,
         user: Some(user),
     };
+    let (data_real, home_real) = (real(&data_path)?, real(&home)?);
     let plan = StagePlan {
         wire: wire::VERSION,
         command: text(&server.command)?,
         args: server.args.iter().map(|arg| values.expand(arg)).collect(),
         env: environment(tenant, server, &text(&home)?, &values, user),
-        data: data_text.clone(),
-        home: text(&home)?,
+        data: text(&data_real)?,
+        home: text(&home_real)?,
         identity: None,
         backend: Backend::None,
         require: Vec::new(),
-        view: view(server)?,
+        view: view(server, [(&data_path, &data_real), (&home, &home_real)])?,
         network: Network::Host,
         limits: limits(tenant),
         seat: None,
@@ -105,14 +107,21 @@ fn fingerprint(plan: &StagePlan) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// What the server sees of the file system.
-fn view(server: &Server) -> Result<View, PrepareError> {
-    let sandbox = &server.sandbox;
+/// What the server sees of the file system; `named` are its own directories, by name and where they are.
+fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareError> {
+    let (sandbox, needs) = (&server.sandbox, &server.needs);
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    let mut links = needs.links.clone();
+    for (name, real) in named.iter().filter(|(name, real)| name != real) {
+        links
+            .extend(config::links_to(name).into_iter().filter(|(link, _)| !link.starts_with(real)));
+    }
+    let links = links.iter().map(|(place, says)| Ok((text(place)?, text(says)?)));
     Ok(View {
-        read: texts(&sandbox.read)?,
+        read: texts(&[sandbox.read.as_slice(), &needs.read].concat())?,
         write: texts(&sandbox.write)?,
+        links: links.collect::<Result<_, PrepareError>>()?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
         ..View::default()
@@ -139,6 +148,12 @@ fn at<T>(limit: Limit<T>) -> Option<T> {
     }
 }
 
+/// Where the directory is, links followed: what is bound has no link in its name.
+fn real(path: &Path) -> Result<PathBuf, PrepareError> {
+    let failed = |source| PrepareError::Directory { path: path.to_owned(), source };
+    path.canonicalize().map_err(failed)
+}
+
 fn text(path: &Path) -> Result<String, PrepareError> {
     path.to_str().map(str::to_owned).ok_or_else(|| PrepareError::NotText(path.to_owned()))
 }
@@ -158,11 +173,19 @@ fn environment(
     values: &Values<'_>,
     user: &str,
 ) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> =
-        [("PATH", PATH), ("HOME", home), ("LANG", "C.UTF-8"), ("USER", user), ("LOGNAME", user)]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
+    let found = server.needs.path.iter().map(|path| path.to_string_lossy());
+    let path = found.chain([PATH.into()]).collect::<Vec<_>>().join(":");
+    let mut env: BTreeMap<String, String> = [
+        ("PATH", path.as_str()),
+        ("HOME", home),
+        ("LANG", "C.UTF-8"),
+        ("USER", user),
+        ("LOGNAME", user),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    env.extend(server.needs.env.clone());
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
     let ours = [
