@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::spawn::{Binary, Born};
-use crate::config;
 use crate::config::expand::Values;
-use crate::config::tenant::{Limit, Server, Tenant};
+use crate::config::links_to;
+use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sys;
@@ -55,6 +55,7 @@ pub(super) enum PrepareError {
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
+    backend: Backend,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
@@ -80,10 +81,10 @@ pub(super) fn prepare(
         data: text(&data_real)?,
         home: text(&home_real)?,
         identity: None,
-        backend: Backend::None,
-        require: Vec::new(),
+        backend,
+        require: server.sandbox.require.clone(),
         view: view(server, [(&data_path, &data_real), (&home, &home_real)])?,
-        network: Network::Host,
+        network: network(server),
         limits: limits(tenant),
         seat: None,
     };
@@ -114,8 +115,7 @@ fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareErro
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
     let mut links = needs.links.clone();
     for (name, real) in named.iter().filter(|(name, real)| name != real) {
-        links
-            .extend(config::links_to(name).into_iter().filter(|(link, _)| !link.starts_with(real)));
+        links.extend(links_to(name).into_iter().filter(|(link, _)| !link.starts_with(real)));
     }
     let links = links.iter().map(|(place, says)| Ok((text(place)?, text(says)?)));
     Ok(View {
@@ -126,6 +126,14 @@ fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareErro
         data_exec: sandbox.data_exec,
         ..View::default()
     })
+}
+
+fn network(server: &Server) -> Network {
+    match server.sandbox.network {
+        config::Network::Host => Network::Host,
+        // Without egress there is nobody to dial: nothing is reached.
+        config::Network::None | config::Network::Allow(_) => Network::None,
+    }
 }
 
 fn limits(tenant: &Tenant) -> Limits {
