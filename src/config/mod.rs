@@ -27,6 +27,7 @@ mod explain;
 mod host;
 mod layer;
 mod meant;
+mod offer;
 mod origin;
 mod patterns;
 mod problem;
@@ -38,6 +39,7 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
+pub use offer::Offers;
 pub use origin::{Setting, effective};
 pub use problem::Problem;
 pub use surroundings::links_to;

@@ -38,6 +38,7 @@ use serde::Serialize;
 
 use super::host::{Host, Wrong};
 
+pub(super) use prefix::{is_base, is_wide};
 pub(super) use readable::{Access, unreadable};
 pub use search::links_to;
 

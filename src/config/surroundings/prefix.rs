@@ -56,7 +56,7 @@ pub(in crate::config) fn is_base(path: &Path) -> bool {
 }
 
 /// Whether `path` (links followed) holds so much that nothing may bring it along.
-pub(super) fn is_wide(home: Option<&Path>, path: &Path) -> bool {
+pub(in crate::config) fn is_wide(home: Option<&Path>, path: &Path) -> bool {
     let somebodys =
         ["/home", "/var/home"].iter().any(|homes| path.parent() == Some(homes.as_ref()));
     let at_home = |home: &Path| {
