@@ -37,15 +37,21 @@ pub(super) fn package(search: &mut Search<'_>, file: &Path) -> Result<(), Wrong>
         None => alone(search, file)?,
     }
     let dir = root.as_deref().or(file.parent()).unwrap_or(file).to_owned();
-    for above in dir.ancestors() {
-        let tree = above.join(TREE);
-        if tree.is_dir() {
-            let tree = search.walk(&tree)?.real;
-            search.take(&tree)?;
-            project_links(search, &tree)?;
-        }
+    for tree in trees(search, &dir)? {
+        project_links(search, &tree)?;
     }
     Ok(())
+}
+
+/// Adds the trees beside a directory and above it; gives where they are.
+fn trees(search: &mut Search<'_>, dir: &Path) -> Result<Vec<PathBuf>, Wrong> {
+    let mut trees = Vec::new();
+    for tree in dir.ancestors().map(|above| above.join(TREE)).filter(|tree| tree.is_dir()) {
+        let tree = search.walk(&tree)?.real;
+        search.take(&tree)?;
+        trees.push(tree);
+    }
+    Ok(trees)
 }
 
 /// The package that a file or directory is in, unless that is as wide as a home.
@@ -92,10 +98,9 @@ fn project_links(search: &mut Search<'_>, tree: &Path) -> Result<(), Wrong> {
         if search.has(&target) {
             continue;
         }
-        match root(search, &target) {
-            Some(root) => search.take(&root)?,
-            None => search.take(&target)?,
-        }
+        let package = root(search, &target).unwrap_or(target.clone());
+        search.take(&package)?;
+        trees(search, &package)?;
         if let Some(store) = target.ancestors().filter(|above| is_store(above)).last() {
             search.take(store)?;
         }

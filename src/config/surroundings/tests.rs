@@ -137,11 +137,13 @@ fn a_checkout_loads_from_the_trees_above_it_and_from_linked_packages() {
     home.link("mono/node_modules/@org/shared", "../../packages/shared");
     home.link("mono/node_modules/linked", "../../elsewhere/linked");
     home.file("elsewhere/linked/package.json", "{}").file("elsewhere/other/package.json", "{}");
+    home.dir("elsewhere/node_modules");
     home.link("mono/node_modules/broken", "../../nowhere");
     let reads = home.reads(&format!("{NVM}/bin/node"), &["~/mono/packages/server/dist/index.js"]);
     let expected = [
         NVM,
         "elsewhere/linked",
+        "elsewhere/node_modules",
         "mono/node_modules",
         "mono/packages/server",
         "mono/packages/shared",
