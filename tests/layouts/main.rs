@@ -90,6 +90,22 @@ fn the_file_server_of_npm_reads_and_writes_its_tenants_data() {
 }
 
 #[test]
+fn a_data_directory_behind_a_link_keeps_its_name() {
+    let Some(packages) = Packages::find() else { return };
+    let home = Home::new();
+    let person = Person::new(&home, &packages);
+    let command = person.at(person.nvm()).join("bin/mcp-server-filesystem");
+    home.directory("disk/acme");
+    let named = person.link("customers", "../disk").join("acme");
+    home.tenant("acme", &format!("data = {named:?}\n{}", file(&command, &["{data}"])));
+    let supervisor = home.start_enforcing();
+    call(&home, "write_file", json!({"path": named.join("note.txt"), "content": "kept"}));
+    let kept = fs::read_to_string(home.path().join("disk/acme/note.txt"));
+    assert_eq!(kept.expect("where the link leads"), "kept");
+    supervisor.stop();
+}
+
+#[test]
 fn a_checkout_with_linked_packages_runs_by_the_node_that_is_its_command() {
     let Some(packages) = Packages::find() else { return };
     let home = Home::new();

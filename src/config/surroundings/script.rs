@@ -91,10 +91,10 @@ pub(super) fn env_program<'a>(words: &[&'a str]) -> Option<(&'a str, Vec<&'a str
 
 /// The program that `#!/usr/bin/env ARGUMENT` looks up. Without `-S` the whole argument is one name, which
 /// is then none that exists; the words are read as if it were there, which finds more and never less.
-pub(super) fn env_of_line(argument: &str) -> Option<&str> {
+pub(super) fn env_of_line(argument: &str) -> Option<(&str, Vec<&str>)> {
     let words: Vec<&str> = argument.split_ascii_whitespace().collect();
-    let (program, _) = env_program(&words)?;
-    Some(program.trim_matches(['"', '\'']))
+    let (program, rest) = env_program(&words)?;
+    Some((program.trim_matches(['"', '\'']), rest))
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
             ("FOO=1", None),
             ("", None),
         ] {
-            assert_eq!(env_of_line(argument), program, "{argument}");
+            assert_eq!(env_of_line(argument).map(|(name, _)| name), program, "{argument}");
         }
     }
 

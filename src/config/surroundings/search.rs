@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::super::command;
 use super::super::host::{Host, Wrong, real};
 use super::super::problem::{quotable, shown};
 use super::interpreter::{self, Kind};
@@ -168,7 +169,8 @@ impl Search<'_> {
         }
         let asked = argument.filter(|_| script::is_env(interpreter)).and_then(script::env_of_line);
         let interpreter = match asked {
-            Some(name) => {
+            Some((name, rest)) => {
+                command::refuse_launcher(name, &rest)?;
                 self.program(interpreter, depth + 1)?;
                 self.seek(name, trail)?
             }

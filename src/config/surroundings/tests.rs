@@ -354,6 +354,8 @@ fn what_is_missing_on_the_way_is_named() {
     assert!(what("bin/b").contains("runs by \"no-such-program\""), "{}", what("bin/b"));
     assert!(what("bin/c").contains("no absolute path"), "{}", what("bin/c"));
     assert!(what("bin/d").contains("bin/gone"), "{}", what("bin/d"));
+    home.file("bin/e", "#!/usr/bin/env -S uv run --script\n");
+    assert!(what("bin/e").contains("uv run would download"), "{}", what("bin/e"));
     home.file("venv/pyvenv.cfg", "home = /no/such/place\n").elf("venv/bin/python");
     assert!(what("venv/bin/python").contains("no Python any more"), "{}", what("venv/bin/python"));
 }
