@@ -144,6 +144,9 @@ fn is_private(home: &Path, place: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -156,5 +159,67 @@ mod tests {
             assert!(!is_private(home, &home.join(open)), "{open}");
         }
         assert!(!is_private(home, Path::new("/srv/.x")));
+    }
+
+    #[test]
+    fn what_is_offered_is_there_and_nobodys_secret() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = dir.path().canonicalize().expect("a path");
+        let layout = Layout::rooted(crate::paths::Mode::User, &root);
+        let make = |path: &str, mode| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("mkdir");
+            fs::write(&path, "").expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod");
+            path
+        };
+        let [shared, seen, theirs, shut, alone, settings] = [
+            make("shared/file", 0o644),
+            make("seen/file", 0o644),
+            make("theirs/file", 0o644),
+            make("shut/file", 0o600),
+            make("alone", 0o644),
+            make("config/tenantd.toml", 0o644),
+        ];
+        let [data, state] =
+            ["state/tenants/acme/data/x", "state/tenants/globex/data/x"].map(|p| make(p, 0o644));
+        fs::set_permissions(root.join("shut"), fs::Permissions::from_mode(0o700)).expect("chmod");
+        let text =
+            format!("[server]\ncommand = \"sh\"\n[sandbox]\nread = [{:?}]\n", root.join("seen"));
+        fs::create_dir_all(layout.tenants()).expect("mkdir");
+        fs::write(layout.tenants().join("acme.toml"), text).expect("a file");
+        let loaded = crate::config::load(&layout);
+        let tenant = loaded.tenants.into_values().next().expect("a file").expect("a tenant");
+        let others = [root.join("theirs")];
+        let offers = Offers::new(&layout, &tenant, &others);
+        let read = |path: &Path| offers.to_read(&tenant.servers[0], path);
+        assert_eq!(read(&shared), Some(root.join("shared")));
+        assert_eq!(read(&root.join("shared")), Some(root.join("shared")));
+        // Its directory holds the configuration: the file alone.
+        assert_eq!(read(&alone), Some(alone.clone()));
+        let gone = root.join("gone");
+        for no in [
+            &seen,
+            &theirs,
+            &shut,
+            &settings,
+            &state,
+            &data,
+            &gone,
+            &root,
+            Path::new("/usr/bin/env"),
+            Path::new("/tmp"),
+        ] {
+            assert_eq!(read(no), None, "{no:?}");
+        }
+        let write = |path: &Path| offers.to_write(&tenant.servers[0], path);
+        assert_eq!(write(&root.join("shared/new/deep")), Some(root.join("shared")));
+        assert_eq!(
+            write(&root.join("seen/new")),
+            Some(root.join("seen")),
+            "it may only read there"
+        );
+        assert_eq!(write(&root.join("theirs/new")), None);
+        assert_eq!(write(Path::new("/usr/new")), None);
     }
 }

@@ -12,6 +12,9 @@ use crate::config::tenant::Server;
 use crate::config::territory::Use;
 use crate::paths::Mode;
 
+/// Variables that hold lists of directories to load from.
+const LIBRARIES: [&str; 3] = ["LD_LIBRARY_PATH", "NODE_PATH", "PYTHONPATH"];
+
 /// Finds what each server's command needs; `places` are those of the commands, where there is one.
 pub(super) fn fill(case: &mut Case<'_>, servers: &mut [Server], places: &[Option<Range<usize>>]) {
     let own: Vec<PathBuf> =
@@ -47,6 +50,7 @@ fn needs(
         command: server.command.clone(),
         args: server.args.clone(),
         path: server.env.get("PATH").cloned(),
+        libraries: libraries(server),
         shut: own.iter().cloned().chain([case.grounds.tenants()]).collect(),
     };
     let found = case.known.find(case.host, asked)?;
@@ -62,6 +66,13 @@ fn needs(
     let sandbox = &server.sandbox;
     needs.reduce(&[sandbox.read.as_slice(), &sandbox.write].concat());
     Ok(needs)
+}
+
+/// The directories that the server's environment names for its interpreter or the loader.
+fn libraries(server: &Server) -> Vec<PathBuf> {
+    let lists = LIBRARIES.iter().filter_map(|name| server.env.get(*name));
+    let all = lists.flat_map(|list| std::env::split_paths(list).collect::<Vec<_>>());
+    all.filter(|directory| directory.is_absolute()).collect()
 }
 
 /// The links by which the file names what it shows of the machine: inside, too, they lead there.

@@ -79,7 +79,7 @@ impl Needs {
 }
 
 /// A command as a tenant file has it, after it was resolved.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Asked {
     /// Absolute, by the name as written.
     pub(super) command: PathBuf,
@@ -87,6 +87,8 @@ pub(super) struct Asked {
     pub(super) args: Vec<String>,
     /// `PATH` of its own environment.
     pub(super) path: Option<String>,
+    /// Directories that its own environment names for the loading of libraries.
+    pub(super) libraries: Vec<PathBuf>,
     /// What a tenant can write, links followed: nothing there is looked at.
     pub(super) shut: Vec<PathBuf>,
 }

@@ -45,8 +45,18 @@ const WIDE: [&str; 21] = [
     "/snap",
 ];
 /// Directories of a home that hold more than one thing.
-const WIDE_AT_HOME: [&str; 7] =
-    [".local", ".local/bin", ".local/lib", ".local/share", ".local/state", ".cache", "snap"];
+const WIDE_AT_HOME: [&str; 10] = [
+    ".cache",
+    ".local",
+    ".local/bin",
+    ".local/lib",
+    ".local/share",
+    ".local/state",
+    "Desktop",
+    "Documents",
+    "Downloads",
+    "snap",
+];
 /// Directories of a home that hold what no server should see, not even a part of it.
 const CLOSED_AT_HOME: [&str; 4] = [".config", ".ssh", ".gnupg", ".mozilla"];
 

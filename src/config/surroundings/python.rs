@@ -89,11 +89,28 @@ pub(super) fn script(search: &mut Search<'_>, script: &Trail, by: &Trail) -> Res
     // In a virtual environment, or in the interpreter's own prefix, it is there already.
     if !search.has(&script.real) {
         search.take_with_prefix(&script.real)?;
+        modules_beside(search, &script.real)?;
     }
     if environment(by).is_some() {
         return Ok(());
     }
     users_packages(search, script, by)
+}
+
+/// The directory of a script that lies among modules: Python looks there first (sys.path\[0\]). One that was
+/// installed into a `bin` lies among programs.
+fn modules_beside(search: &mut Search<'_>, script: &Path) -> Result<(), Wrong> {
+    let Some(dir) = script.parent().filter(|dir| !dir.ends_with("bin")) else { return Ok(()) };
+    if prefix::is_wide(search.home, dir) {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().take(ENTRIES_MAX);
+    let is_module = |path: &Path| {
+        let other = path != script && path.extension().is_some_and(|extension| extension == "py");
+        other || path.join("__init__.py").is_file()
+    };
+    let among = entries.map(|entry| entry.path()).any(|path| is_module(&path));
+    if among { search.take(dir) } else { Ok(()) }
 }
 
 /// What `pip install --user` made: `P/bin/NAME` with its packages in `P/lib/python3.N/site-packages`. Python

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::super::command;
 use super::super::host::{Host, Wrong, real};
@@ -62,22 +63,34 @@ pub(super) fn find(host: &Host, asked: &Asked) -> Result<Found, Wrong> {
     let mut search = Search::new(host.home.as_deref(), host.mode, asked);
     let args: Vec<&str> = asked.args.iter().map(String::as_str).collect();
     search.invocation(&asked.command, &args)?;
+    for directory in &asked.libraries {
+        if directory.exists() && !search.is_shut(&real(directory)) {
+            let directory = search.walk(directory)?.real;
+            search.take(&directory)?;
+        }
+    }
     search.finish()
 }
 
 /// The links on the way to `path`, as far as it exists.
 pub fn links_to(path: &Path) -> BTreeMap<PathBuf, PathBuf> {
-    let asked = Asked { command: PathBuf::new(), args: Vec::new(), path: None, shut: Vec::new() };
+    let asked = Asked::default();
     let mut search = Search::new(None, Way::User, &asked);
     let _ = path.ancestors().find(|above| search.walk(above).is_ok());
     search.needs.links
 }
 
-/// A file to be read at load: regular, and nothing that opening waits for.
+/// A file to be read at load: regular, and nothing that opening waits for or that acts on being opened. A
+/// system supervisor is root, and others may change what is there while it looks.
 pub(super) fn open(path: &Path) -> Option<File> {
+    let name = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&name).ok()?.st_mode);
+    if kind != FileType::RegularFile {
+        return None;
+    }
+    let same = format!("/proc/self/fd/{}", name.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
-    file.metadata().ok().filter(Metadata::is_file).map(|_| file)
+    Some(File::from(rustix::fs::open(same, flags, Mode::empty()).ok()?))
 }
 
 /// The first `most` bytes of a file as text; empty where there is none.

@@ -58,7 +58,7 @@ impl Home {
         let args = args.iter().map(|arg| arg.replace('~', self.path.to_str().expect("UTF-8")));
         let args = args.collect();
         let command = if command.starts_with('/') { command.into() } else { self.at(command) };
-        let asked = Asked { command, args, path: None, shut: vec![self.at("shut")] };
+        let asked = Asked { command, args, shut: vec![self.at("shut")], ..Asked::default() };
         Known::default().find(&self.host(), asked).map(|found| found.needs)
     }
 
@@ -275,6 +275,31 @@ fn a_module_of_a_virtual_environment_in_a_checkout_brings_what_is_installed_edit
     home.dir("work/app/src").file("work/app/.env", "SECRET").dir("work/tool/tool");
     let reads = home.reads(&format!("{venv}/bin/python3"), &["-m", "app", "/etc/passwd"]);
     assert_eq!(reads, [UV, "work/app/.venv", "work/app/src", "work/lib2", "work/tool/tool"]);
+}
+
+#[test]
+fn a_script_of_python_brings_the_modules_beside_it() {
+    let home = uv();
+    let python = format!("{UV}/bin/python3");
+    home.file("work/one/server.py", "").file("work/one/notes.txt", "");
+    assert_eq!(home.reads(&python, &["-u", "~/work/one/server.py"]), [UV, "work/one/server.py"]);
+    home.file("work/two/server.py", "").file("work/two/tools/__init__.py", "");
+    assert_eq!(home.reads(&python, &["~/work/two/server.py"]), [UV, "work/two"]);
+    home.file("server.py", "").file("other.py", "");
+    assert_eq!(home.reads(&python, &["~/server.py"]), [UV, "server.py"]);
+}
+
+#[test]
+fn what_the_environment_names_to_load_from_is_read() {
+    let home = uv();
+    home.dir("work/lib").link("lib", "work/lib").dir("shut/lib");
+    let libraries = ["lib", "shut/lib", "gone"].map(|path| home.at(path)).to_vec();
+    let command = home.at(&format!("{UV}/bin/python3"));
+    let shut = vec![home.at("shut")];
+    let asked = Asked { command, libraries, shut, ..Asked::default() };
+    let needs = Known::default().find(&home.host(), asked).expect("found").needs;
+    assert_eq!(home.below(&needs.read), [UV, "work/lib"]);
+    assert_eq!(home.links(&needs), ["lib"]);
 }
 
 #[test]
