@@ -26,6 +26,7 @@ mod script;
 mod search;
 mod shell;
 mod shim;
+mod trail;
 
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,7 @@ use super::host::{Host, Wrong};
 
 pub(super) use prefix::{is_base, is_wide};
 pub(super) use readable::{Access, unreadable};
-pub use search::links_to;
+pub use trail::links_to;
 
 /// What a server's command needs around it, beside the system's own programs and libraries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -10,7 +10,8 @@ use super::super::host::Wrong;
 use super::super::problem::shown;
 use super::interpreter::Kind;
 use super::prefix;
-use super::search::{self, Search, Trail};
+use super::search::{self, Search};
+use super::trail::Trail;
 
 const SETTINGS: &str = "pyvenv.cfg";
 /// What is read of a settings file, a `.pth` file or a finder of an editable package, bytes.

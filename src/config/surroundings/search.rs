@@ -1,13 +1,10 @@
-//! The search itself: names followed link by link, what was found, and how much was looked at.
-//!
-//! It follows names as the kernel would (path_resolution(7)), only that every link is written down.
+//! The search itself: what a program is, what that brings along, and where it leads next.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
@@ -17,17 +14,12 @@ use super::super::problem::{quotable, shown};
 use super::interpreter::{self, Kind};
 use super::readable::Access;
 use super::script::{self, Opening};
+use super::trail::Trail;
 use super::{Asked, Found, Needs, elf, node, prefix, python, shell, shim};
 use crate::paths::Mode as Way;
 
-/// Names looked at for one command: a project of a thousand linked packages stays below it.
-const LOOKS_MAX: u32 = 20_000;
-/// Links of one name, as many as the kernel follows (MAXSYMLINKS).
-const LINKS_MAX: u32 = 40;
 /// Scripts that are each other's interpreter, one more than the kernel follows.
 const DEPTH_MAX: u32 = 6;
-/// Where the kernel keeps what is no file of anybody's.
-const PSEUDO: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// Where `env` looks in a sandbox, after what is put in front.
 const FIXED: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 
@@ -35,27 +27,11 @@ const FIXED: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
 pub(super) struct Search<'a> {
     pub(super) home: Option<&'a Path>,
     mode: Way,
-    asked: &'a Asked,
-    looks: u32,
+    pub(super) asked: &'a Asked,
+    pub(super) looks: u32,
     read: Vec<PathBuf>,
-    needs: Needs,
+    pub(super) needs: Needs,
     programs: BTreeMap<PathBuf, Access>,
-}
-
-/// Where a name leads.
-#[derive(Debug, Clone)]
-pub(super) struct Trail {
-    /// The name as given, and then each link at its end by its real place, the last one first followed.
-    pub(super) names: Vec<PathBuf>,
-    /// Where it leads.
-    pub(super) real: PathBuf,
-}
-
-impl Trail {
-    /// The directories that it passes through, by the names that they have on the way.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Path> {
-        self.names.iter().chain([&self.real]).filter_map(|name| name.parent())
-    }
 }
 
 /// What the command needs.
@@ -70,14 +46,6 @@ pub(super) fn find(host: &Host, asked: &Asked) -> Result<Found, Wrong> {
         }
     }
     search.finish()
-}
-
-/// The links on the way to `path`, as far as it exists.
-pub fn links_to(path: &Path) -> BTreeMap<PathBuf, PathBuf> {
-    let asked = Asked::default();
-    let mut search = Search::new(None, Way::User, &asked);
-    let _ = path.ancestors().find(|above| search.walk(above).is_ok());
-    search.needs.links
 }
 
 /// A file to be read at load: regular, and nothing that opening waits for or that acts on being opened. A
@@ -105,7 +73,8 @@ pub(super) fn text(path: &Path, most: u64) -> String {
 }
 
 impl<'a> Search<'a> {
-    fn new(home: Option<&'a Path>, mode: Way, asked: &'a Asked) -> Self {
+    /// A search that has found nothing yet.
+    pub(super) fn new(home: Option<&'a Path>, mode: Way, asked: &'a Asked) -> Self {
         let (needs, programs) = (Needs::default(), BTreeMap::new());
         Self { home, mode, asked, looks: 0, read: Vec::new(), needs, programs }
     }
@@ -278,66 +247,6 @@ impl Search<'_> {
         }
     }
 
-    /// Follows a name to its end, every link written down.
-    pub(super) fn walk(&mut self, name: &Path) -> Result<Trail, Wrong> {
-        let mut names = vec![name.to_owned()];
-        let mut links = BTreeMap::new();
-        let mut at = PathBuf::from("/");
-        let mut rest: Vec<OsString> = parts(name);
-        let mut followed = 0;
-        while let Some(part) = rest.pop() {
-            if part == ".." {
-                at.pop();
-                continue;
-            }
-            let next = at.join(&part);
-            let meta = self.look(&next).map_err(|error| lost(name, &next, &error))?;
-            if !meta.is_symlink() {
-                at = next;
-                continue;
-            }
-            followed += 1;
-            if followed > LINKS_MAX {
-                let what = format!("{} leads through more than {LINKS_MAX} links", shown(name));
-                return Err(Wrong::new(what, "they may go round in a circle: correct them"));
-            }
-            let says = next.read_link().map_err(|error| lost(name, &next, &error))?;
-            if rest.is_empty() {
-                names.push(next.clone());
-            }
-            if says.is_absolute() {
-                at = PathBuf::from("/");
-            }
-            rest.extend(parts(&says));
-            links.insert(next, says);
-        }
-        self.needs.links.extend(links);
-        Ok(Trail { names, real: at })
-    }
-
-    /// What is at `path`, no link followed; counted.
-    fn look(&mut self, path: &Path) -> io::Result<Metadata> {
-        self.looks += 1;
-        if self.looks > LOOKS_MAX {
-            return Err(io::Error::other(format!(
-                "more than {LOOKS_MAX} names were followed before"
-            )));
-        }
-        if self.is_shut(path) {
-            return Err(io::Error::other(
-                "the tenant can write there, and what it runs is not looked for in such a place",
-            ));
-        }
-        if PSEUDO.iter().any(|pseudo| path.starts_with(pseudo)) {
-            return Err(io::Error::other("no program is installed there"));
-        }
-        path.symlink_metadata()
-    }
-
-    fn is_shut(&self, path: &Path) -> bool {
-        self.asked.shut.iter().any(|shut| path.starts_with(shut))
-    }
-
     /// Adds a file or directory (links followed) by itself.
     pub(super) fn take(&mut self, path: &Path) -> Result<(), Wrong> {
         if prefix::is_base(path) {
@@ -379,22 +288,6 @@ impl Search<'_> {
         }
         Ok(Found { needs: self.needs, programs: self.programs })
     }
-}
-
-/// The components of a path, the last one first.
-fn parts(path: &Path) -> Vec<OsString> {
-    let parts = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsString::from("..")),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    parts.collect()
-}
-
-fn lost(name: &Path, at: &Path, error: &io::Error) -> Wrong {
-    let way = if name == at { String::new() } else { format!(" at {}", shown(at)) };
-    let cure = "install it somewhere else, or correct the link or name that leads there";
-    Wrong::new(format!("{} cannot be followed{way}: {error}", shown(name)), cure)
 }
 
 fn not_found(name: &str, trail: &Trail, own: bool) -> Wrong {

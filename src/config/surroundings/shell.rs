@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::host::Wrong;
 use super::node;
-use super::search::{self, Search, Trail};
+use super::search::{self, Search};
+use super::trail::Trail;
 
 /// How much of a wrapper is read, bytes: they have some 20 lines.
 const WRAPPER_MAX: u64 = 8192;

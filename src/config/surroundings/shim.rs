@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::host::Wrong;
 use super::super::problem::shown;
-use super::search::{self, Trail};
+use super::search;
+use super::trail::Trail;
 
 /// Programs that act by the name that they are called by, and how they tell what they stand for.
 const MULTICALL: [(&str, &str); 3] =
