@@ -57,6 +57,8 @@ pub(super) struct House {
     pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
+    /// Whose turn it is to look for what a server misses.
+    pub(super) looks: Arc<tokio::sync::Semaphore>,
     /// Who waits for a short pause to end; each has a seat of the door.
     pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,

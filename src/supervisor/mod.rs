@@ -35,6 +35,7 @@ mod log;
 mod logs;
 mod memory;
 mod message;
+mod missing;
 mod notify;
 mod open;
 mod parting;

@@ -70,6 +70,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         parted: Vec::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
+        looks: std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
