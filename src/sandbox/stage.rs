@@ -53,12 +53,15 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let Ok((given, lifeline)) = receive() else { return ExitCode::FAILURE };
-    match run(given, &lifeline) {
+    let mut lifeline = Some(lifeline);
+    match run(given, &mut lifeline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("cannot start the server: {error}");
             let word = KeeperWord::NotStarted { reason, permanent: false };
-            keeper::say(&lifeline, &word);
+            if let Some(lifeline) = lifeline {
+                keeper::say(&lifeline, &word);
+            }
             ExitCode::FAILURE
         }
     }
@@ -73,7 +76,9 @@ fn receive() -> Result<(Given, OwnedFd), PostError> {
     Ok((Given { plan: post::unseal(plan)?, stdin, stdout, stderr, data }, lifeline))
 }
 
-fn run(given: Given, lifeline: &OwnedFd) -> io::Result<()> {
+/// `lifeline` stays with the keeper alone: it is taken out of what the other processes inherit, so that the
+/// mux sees the keeper's end at once and nobody else can speak for it.
+fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
     if given.plan.wire != wire::VERSION {
         return Err(io::Error::other("the supervisor speaks another wire version; restart it"));
     }
@@ -87,7 +92,7 @@ fn run(given: Given, lifeline: &OwnedFd) -> io::Result<()> {
     let own = unistd::getpid();
     match sys::fork_single_threaded()? {
         Forked::Child => {
-            drop((near, failure));
+            drop((near, failure, lifeline.take()));
             lead(given, failed, far, own);
             // Nothing may run on in this copy of the stage; there is nothing to clean up either.
             kill(unistd::getpid(), SIGKILL)?;
@@ -95,6 +100,7 @@ fn run(given: Given, lifeline: &OwnedFd) -> io::Result<()> {
         }
         Forked::Parent(leader) => {
             drop((failed, far));
+            let Some(lifeline) = lifeline else { return Ok(()) };
             let namespaces = given.plan.backend != Backend::None;
             // The keeper must not hold the server's pipes: their ends are news to the mux.
             drop(given);
