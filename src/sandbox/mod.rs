@@ -7,6 +7,7 @@
 mod keeper;
 mod offspring;
 pub mod stage;
+pub mod storage;
 
 pub use offspring::{children, running_below};
 
