@@ -360,6 +360,18 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets writes beyond RLIMIT_FSIZE fail with EFBIG instead of ending the process (setrlimit(2)); what is
+/// ignored stays so across execve(2).
+///
+/// # Errors
+/// As sigaction(2).
+pub fn ignore_file_size_signal() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: SIG_IGN is no handler of ours, so nothing can run in a signal context.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 /// Sends one datagram with descriptors (unix(7), SCM_RIGHTS); never raises SIGPIPE.
 ///
 /// # Errors

@@ -150,6 +150,11 @@ fn limit(plan: &StagePlan) -> io::Result<()> {
         let most = most.min(hard);
         setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     }
+    if let Some(most) = plan.limits.file_bytes {
+        setrlimit(Resource::RLIMIT_FSIZE, most, most)?;
+        // A write beyond it fails, and does not end the server.
+        sys::ignore_file_size_signal()?;
+    }
     if let Some(most) = plan.limits.data_bytes {
         setrlimit(Resource::RLIMIT_DATA, most, most)?;
     }

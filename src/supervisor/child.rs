@@ -123,6 +123,7 @@ fn limits(tenant: &Tenant) -> Limits {
     Limits {
         open_files: at(tenant.quota.open_files).map(u64::from),
         data_bytes: at(tenant.quota.memory),
+        file_bytes: at(tenant.quota.storage),
         processes: None,
     }
 }

@@ -69,6 +69,7 @@ impl House {
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
+            Message::Looked(look) => self.looked(*look),
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::Prepared;
+use super::storage::Look;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
@@ -150,6 +151,8 @@ pub(super) enum Message {
     Loaded(Box<Loaded>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
+    /// How much a tenant stores was looked at.
+    Looked(Box<Look>),
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
 }

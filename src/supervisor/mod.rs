@@ -46,6 +46,7 @@ mod socket;
 mod spawn;
 mod status;
 mod stop;
+mod storage;
 mod watch;
 mod why;
 
