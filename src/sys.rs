@@ -224,9 +224,8 @@ fn fsxattr(file: BorrowedFd<'_>) -> io::Result<Fsxattr> {
     const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f; // _IOR('X', 31, struct fsxattr)
     let mut attributes = Fsxattr::default();
     // SAFETY: the kernel writes one such struct, which lives through the call.
-    let done = unsafe {
-        libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut attributes)
-    };
+    let done =
+        unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut attributes) };
     if done == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -277,7 +276,13 @@ fn project_quota<T>(file: BorrowedFd<'_>, command: u32, id: u32, with: &mut T) -
     let command = command << 8 | PRJQUOTA;
     // SAFETY: `with` lives through the call, and each caller gives what its command reads or writes.
     let done = unsafe {
-        libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), command, id, std::ptr::from_mut(with))
+        libc::syscall(
+            libc::SYS_quotactl_fd,
+            file.as_raw_fd(),
+            command,
+            id,
+            std::ptr::from_mut(with),
+        )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 26] = [
+const TENANT: [&str; 27] = [
     "name",
     "status",
     "trial_until",
@@ -31,6 +31,7 @@ const TENANT: [&str; 26] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.storage",
     "sandbox.require",
     "features",
 ];

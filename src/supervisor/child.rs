@@ -17,6 +17,7 @@ use crate::config::expand::Values;
 use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
+use crate::sandbox::storage;
 use crate::sys;
 use crate::wire::stage::{Backend, Limits, Network, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
@@ -60,7 +61,7 @@ pub(super) fn prepare(
     holder: Option<&Holder>,
 ) -> Result<Prepared, PrepareError> {
     let home = layout.tenant_home(&tenant.id);
-    open_private(&home)?;
+    let home_directory = open_private(&home)?;
     let data_path = data_directory(layout, tenant);
     let data = open_private(&data_path)?;
     let user = holder.map_or(owner, |holder| holder.user.as_str());
@@ -87,6 +88,11 @@ pub(super) fn prepare(
         seat: None,
     };
     let program = fingerprint(&plan);
+    let tops = [data, home_directory];
+    let project = plan.identity.as_ref().map(|identity| identity.uid);
+    // Where it cannot be, the looks at what is stored find out and say so.
+    let _ = storage::settle(&tops, project, at(tenant.quota.storage));
+    let [data, _] = tops;
     Ok(Prepared { plan, program, data })
 }
 
@@ -203,6 +209,8 @@ fn environment(
 pub(super) struct Delivered {
     pub(super) born: Born,
     pub(super) program: String,
+    /// The uid that is its tenant's servers' alone.
+    pub(super) uid: Option<u32>,
     stdin: OwnedFd,
     stdout: OwnedFd,
     stderr: OwnedFd,
@@ -236,7 +244,8 @@ pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Res
     ];
     let born = binary.start(&Birth::Stage, &theirs, log)?;
     let program = prepared.program.clone();
-    Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })
+    let uid = prepared.plan.identity.as_ref().map(|identity| identity.uid);
+    Ok(Delivered { born, program, uid, stdin: feed, stdout, stderr, lifeline: leash })
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {

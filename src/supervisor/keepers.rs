@@ -94,6 +94,7 @@ impl House {
         match started {
             Ok((delivered, keeper)) => {
                 cell.children.insert(child, Some(Arc::new(keeper)));
+                cell.stored.project = delivered.uid;
                 tracing::info!(%tenant, %server, pid = delivered.born.pid, "a server was started");
                 let (pid, program) = (delivered.born.pid, delivered.program.clone());
                 self.history.runs(tenant, (cell.number, child), pid);

@@ -16,7 +16,7 @@ use super::cell::{Cell, Phase};
 use super::child::data_directory;
 use super::house::House;
 use super::message::{Handle, Message};
-use crate::config::tenant::{Limit, Tenant};
+use crate::config::tenant::Limit;
 use crate::control::StorageStatus;
 use crate::names::TenantId;
 use crate::sandbox::storage::{self, Measure};
@@ -43,6 +43,8 @@ pub(super) struct Stored {
     last: Option<Result<Measure, String>>,
     /// The mux was told that there is no room.
     told: bool,
+    /// The tenant's number among the projects of a file system: the uid that is its servers' alone.
+    pub(super) project: Option<u32>,
 }
 
 /// The end of a look.
@@ -88,7 +90,13 @@ impl House {
             free -= 1;
             cell.stored.looking = Some(now);
             let paths = vec![data_directory(&layout, &tenant), layout.tenant_home(id)];
-            let look = Work { tenant: id.clone(), cell: cell.number, limit, paths, project: None };
+            let look = Work {
+                tenant: id.clone(),
+                cell: cell.number,
+                limit,
+                paths,
+                project: cell.stored.project,
+            };
             look.start(self.handle.clone());
         }
     }
@@ -118,7 +126,9 @@ impl Cell {
 
     /// The limit was taken away.
     fn unlimit(&mut self) {
-        let told = std::mem::take(&mut self.stored).told;
+        let project = self.stored.project;
+        let before = std::mem::replace(&mut self.stored, Stored { project, ..Stored::default() });
+        let told = before.told;
         if told && self.phase == Phase::Ready {
             self.send(ToMux::Storage { used: 0, limit: u64::MAX, full: false }, Vec::new());
         }
@@ -203,9 +213,4 @@ impl Work {
             let _ = house.say(Message::Looked(Box::new(Look { tenant, cell, limit, found }))).await;
         });
     }
-}
-
-/// A tenant's number among the projects of a file system: the uid that is its servers' alone.
-pub(super) fn project(_tenant: &Tenant) -> Option<u32> {
-    None
 }

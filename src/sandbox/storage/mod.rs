@@ -71,9 +71,7 @@ impl Measure {
     /// Whether nothing more may be stored. What nobody can count is full.
     pub fn is_full(&self, limit: u64) -> bool {
         let room = limit.saturating_sub(self.used);
-        self.unseen.is_some()
-            || room == 0
-            || (self.method == Method::ProjectQuota && room < BLOCK)
+        self.unseen.is_some() || room == 0 || (self.method == Method::ProjectQuota && room < BLOCK)
     }
 
     /// How long until the next look: shorter the less room there is, so that a server at [`PACE`] is caught

@@ -25,7 +25,9 @@ pub enum NoProject {
     #[error("its data and its home are on different file systems")]
     Apart,
     /// The file system does not limit projects.
-    #[error("the file system limits no projects (ext4: tune2fs -O quota,project; mount with prjquota)")]
+    #[error(
+        "the file system limits no projects (ext4: tune2fs -O quota,project; mount with prjquota)"
+    )]
     Unlimited,
     /// Some of it is another project's.
     #[error("a file of it belongs to project {0} already")]
@@ -141,7 +143,8 @@ impl<'a> Quota<'a> {
         };
         // Nothing but files and directories has a project; a device that stood in the place of a file
         // would be opened without waiting, and closed.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let flags =
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         let (opened, inherits) = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => (walk::open_below(within, name), true),
             FileType::RegularFile => (walk::open(within, name, flags), false),

@@ -93,7 +93,8 @@ fn links_are_not_followed() {
 fn fifos_and_sockets_do_not_hold_it_up() {
     let tree = tree();
     nix::unistd::mkfifo(&tree.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-    let _socket = std::os::unix::net::UnixListener::bind(tree.path().join("socket")).expect("bound");
+    let _socket =
+        std::os::unix::net::UnixListener::bind(tree.path().join("socket")).expect("bound");
     assert!(bytes(tree.path()) >= 2 * 512);
 }
 
@@ -177,7 +178,8 @@ fn the_count_ends_when_it_has_seen_enough() {
 fn another_file_system_inside_is_not_counted() {
     // /dev/shm, /dev/pts, /dev/mqueue are others than /dev wherever they are mounted at all.
     let inside = Path::new("/dev/shm");
-    let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).expect("there"));
+    let device =
+        |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).expect("there"));
     if !inside.is_dir() || device(inside) == device(Path::new("/dev")) {
         return;
     }
