@@ -73,6 +73,7 @@ fn a_full_tenant_hears_507_reads_on_and_is_cured_by_room_alone() {
     let _supervisor = home.start();
     let mut session = home.connect("acme");
     session.open(Era::Legacy);
+    session.result("tools/list", json!({}));
     assert!(is_saved(&save(&mut session, "first", 100)));
     let server = server_pid(&home);
 
