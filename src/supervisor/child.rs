@@ -61,7 +61,7 @@ pub(super) fn prepare(
     holder: Option<&Holder>,
 ) -> Result<Prepared, PrepareError> {
     let home = layout.tenant_home(&tenant.id);
-    let home_directory = open_private(&home)?;
+    open_private(&home)?;
     let data_path = data_directory(layout, tenant);
     let data = open_private(&data_path)?;
     let user = holder.map_or(owner, |holder| holder.user.as_str());
@@ -88,11 +88,9 @@ pub(super) fn prepare(
         seat: None,
     };
     let program = fingerprint(&plan);
-    let tops = [data, home_directory];
     let project = plan.identity.as_ref().map(|identity| identity.uid);
     // Where it cannot be, the looks at what is stored find out and say so.
-    let _ = storage::settle(&tops, project, at(tenant.quota.storage));
-    let [data, _] = tops;
+    let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     Ok(Prepared { plan, program, data })
 }
 

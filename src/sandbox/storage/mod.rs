@@ -96,8 +96,9 @@ pub fn open(paths: &[&Path]) -> std::io::Result<Vec<OwnedFd>> {
 ///
 /// # Errors
 /// [`NoProject`] where the watcher has to do.
-pub fn settle(tops: &[OwnedFd], project: Option<u32>, limit: Option<u64>) -> Result<(), NoProject> {
-    let quota = Quota::over(tops, project)?;
+pub fn settle(paths: &[&Path], project: Option<u32>, limit: Option<u64>) -> Result<(), NoProject> {
+    let tops = open(paths)?;
+    let quota = Quota::over(&tops, project)?;
     quota.settle()?;
     quota.limit(limit.unwrap_or(0))?;
     Ok(())
