@@ -310,6 +310,8 @@ pub(super) struct Slot {
     pub(super) starts: u64,
     /// How the last child ended.
     pub(super) last: Option<String>,
+    /// The limit of its control group that a child met last.
+    pub(super) limit: Option<String>,
     /// The last lines that its children wrote to stderr.
     pub(super) stderr: VecDeque<String>,
     /// What is known of its tools.
@@ -339,6 +341,7 @@ impl Slot {
             died_probing: false,
             starts: 0,
             last: None,
+            limit: None,
             stderr: VecDeque::new(),
             hints: Hints::default(),
             lists: Lists::default(),

@@ -85,10 +85,18 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
 }
 
 /// No user namespace can be made below this one. The filter of system calls says the same; this holds for
-/// what the filter's authors did not think of.
-pub(super) fn no_more_namespaces() {
-    // The file is not there without user namespaces, and not ours without one of our own.
-    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+/// what the filter's authors did not think of. Then nothing of /proc can be written any more: a part of
+/// /proc/sys is the whole machine's, and asks for uid 0 alone, not for a capability.
+pub(super) fn close_proc(backend: Backend) -> Result<(), Failure> {
+    // Without a user namespace of our own the number would be the machine's.
+    if matches!(backend, Backend::UserNamespace | Backend::Bubblewrap) {
+        // A kernel without the file has no such namespaces to make.
+        let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+    }
+    let proc = std::fs::File::open("/proc").map_err(Failure::during("open /proc"))?;
+    let read_only = rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let closed = sys::set_mount_attributes(&proc, read_only, true);
+    closed.map_err(Failure::during("make /proc read-only"))
 }
 
 /// The name of this host, as the server sees it.

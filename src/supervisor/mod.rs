@@ -19,6 +19,7 @@ mod doors;
 mod doorway;
 mod entrance;
 mod ground;
+mod groups;
 mod hand;
 mod heirs;
 mod history;

@@ -140,11 +140,11 @@ impl Store {
         String::from_utf8(bytes).map_err(|_| StoreError::NotText(name.clone()))
     }
 
-    /// Nonblocking, so that a FIFO in a document's place cannot hold the server up. A name is one component
-    /// of a path, so that nothing but a link in its place could lead elsewhere (the sandbox has no openat2(2)).
+    /// A name is one component, so it leads out of the directory only as a link, which is not followed.
+    /// Nonblocking, so that a FIFO in a document's place cannot hold the server up.
     fn open_document(&self, name: &DocumentName) -> Result<File, StoreError> {
-        let how = OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-        let flags = OFlags::RDONLY | how;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
         match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(file.into()),
             Err(rustix::io::Errno::NOENT) => Err(StoreError::Missing(name.clone())),
