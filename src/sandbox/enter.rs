@@ -75,13 +75,18 @@ fn map(uid: Uid, gid: Gid) -> io::Result<()> {
 /// Gives up every capability, now and for whatever is executed (capabilities(7)).
 pub(super) fn drop_capabilities() -> io::Result<()> {
     use rustix::thread::{CapabilitySet, CapabilitySets};
-    for one in CapabilitySet::all().iter() {
-        // Those that this kernel does not know cannot be held either.
-        let _ = rustix::thread::remove_capability_from_bounding_set(one);
-    }
+    drop_bounding_set();
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// Nothing that is executed from here on can have a capability, not even by its file.
+pub(super) fn drop_bounding_set() {
+    for one in rustix::thread::CapabilitySet::all().iter() {
+        // Those that this kernel does not know cannot be held either.
+        let _ = rustix::thread::remove_capability_from_bounding_set(one);
+    }
 }
 
 /// No user namespace can be made below this one. The filter of system calls says the same; this holds for

@@ -65,6 +65,8 @@ fn start(
     enter::name_host(plan)?;
     enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
+        // While it may: the user that it becomes may not.
+        enter::drop_bounding_set();
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
     let own = unistd::getpid();

@@ -9,7 +9,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, fstat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::walk::{self, DEEPEST};
@@ -108,7 +108,8 @@ impl<'a> Quota<'a> {
 
     fn give_below(&self, top: &OwnedFd) -> Result<(), NoProject> {
         let failed = walk::Unseen::Failed;
-        let top = walk::open_below(top, c".").map_err(failed)?;
+        let mount = walk::mount(top).map_err(failed)?;
+        let top = walk::open_below(top, c".", mount).map_err(failed)?;
         let mut levels = vec![Dir::new(top).map_err(failed)?];
         while let Some(level) = levels.last_mut() {
             let Some(entry) = level.read() else {
@@ -120,7 +121,7 @@ impl<'a> Quota<'a> {
                 continue;
             }
             let within = level.fd().map_err(failed)?;
-            if let Some(below) = self.give(within, entry.file_name())? {
+            if let Some(below) = self.give(within, entry.file_name(), mount)? {
                 if levels.len() >= DEEPEST {
                     return Err(walk::Unseen::TooDeep.into());
                 }
@@ -135,6 +136,7 @@ impl<'a> Quota<'a> {
         &self,
         within: impl AsFd + Copy,
         name: &std::ffi::CStr,
+        mount: u64,
     ) -> Result<Option<OwnedFd>, NoProject> {
         let stat = match statat(within, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -146,13 +148,13 @@ impl<'a> Quota<'a> {
         let flags =
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
         let (opened, inherits) = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => (walk::open_below(within, name), true),
-            FileType::RegularFile => (walk::open(within, name, flags), false),
+            FileType::Directory => (walk::open_below(within, name, mount), true),
+            FileType::RegularFile => (openat(within, name, flags, Mode::empty()), false),
             _ => return Ok(None),
         };
         let opened = match opened {
             Ok(opened) => opened,
-            // Removed a moment ago, or another file system's.
+            // Removed a moment ago, or another mount's.
             Err(Errno::NOENT | Errno::XDEV) => return Ok(None),
             Err(error) => return Err(walk::Unseen::Failed(error).into()),
         };

@@ -1,7 +1,8 @@
 //! How much a directory tree holds, counted by looking at every file of it.
 //!
-//! Whoever lives in the tree works against the count: it follows no link, leaves neither the tree nor its
-//! mount (openat2(2)), holds one descriptor and one buffer for each level and nothing for each entry, and
+//! Whoever lives in the tree works against the count: it goes by single names, follows no link, leaves neither
+//! the tree nor its mount (statx(2), STATX_MNT_ID; not openat2(2), which RestrictSUIDSGID= of a unit takes
+//! away), holds one descriptor and one buffer for each level and nothing for each entry, and
 //! ends as soon as it has seen enough. What it cannot look into is no excuse: see [`Unseen`].
 
 use std::collections::HashSet;
@@ -10,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat,
+    AtFlags, Dir, FileType, Mode, OFlags, Stat, StatxFlags, fstat, openat, statat, statx,
 };
 use rustix::io::Errno;
 
@@ -46,6 +47,8 @@ pub struct Walk {
     /// Enough was seen.
     stop_at: u64,
     bytes: u64,
+    /// The mount of the tree that is walked.
+    mount: u64,
     me: u32,
 }
 
@@ -53,7 +56,7 @@ impl Walk {
     /// A count that ends at `stop_at` bytes: then there is at least so much.
     pub fn until(stop_at: u64) -> Self {
         let me = rustix::process::geteuid().as_raw();
-        Self { linked: HashSet::new(), stop_at, bytes: 0, me }
+        Self { linked: HashSet::new(), stop_at, bytes: 0, mount: 0, me }
     }
 
     /// Bytes on disk so far.
@@ -67,6 +70,7 @@ impl Walk {
     /// [`Unseen`] where part of it cannot be counted.
     pub fn add(&mut self, top: OwnedFd) -> Result<(), Unseen> {
         self.count(&fstat(&top).map_err(Unseen::Failed)?);
+        self.mount = mount(&top).map_err(Unseen::Failed)?;
         let mut levels = vec![Dir::new(top).map_err(Unseen::Failed)?];
         while let Some(level) = levels.last_mut() {
             if self.bytes >= self.stop_at {
@@ -109,7 +113,7 @@ impl Walk {
             self.count(&stat);
             return Ok(None);
         }
-        match open_below(within, name) {
+        match open_below(within, name, self.mount) {
             Ok(below) => {
                 self.count(&stat);
                 Dir::new(below).map(Some).map_err(Unseen::Failed)
@@ -142,25 +146,22 @@ impl Walk {
     }
 }
 
-/// Opens a directory by its name in another one: no link, no other mount, whatever it has become meanwhile.
-pub(super) fn open_below(within: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
+/// Opens a directory by its name in another one of this mount: no link, no other mount, whatever it has
+/// become meanwhile.
+pub(super) fn open_below(within: impl AsFd, name: &CStr, on: u64) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    open(&within, name, flags | OFlags::NOATIME).or_else(|error| match error {
+    let untraced = openat(&within, name, flags | OFlags::NOATIME, Mode::empty());
+    let below = untraced.or_else(|error| match error {
         // Only an owner may look without a trace.
-        Errno::PERM => open(&within, name, flags),
+        Errno::PERM => openat(&within, name, flags, Mode::empty()),
         error => Err(error),
-    })
+    })?;
+    if mount(&below)? == on { Ok(below) } else { Err(Errno::XDEV) }
 }
 
-pub(super) fn open(within: impl AsFd, name: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    loop {
-        match openat2(&within, name, flags, Mode::empty(), resolve) {
-            // A rename somewhere on the system, or a signal.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+/// The mount that a file was opened through: another one for each bind (Linux 5.8).
+pub(super) fn mount(file: impl AsFd) -> Result<u64, Errno> {
+    Ok(statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 /// Opens the directory at a path of the configuration's; none where there is nothing yet.
