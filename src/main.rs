@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     match first.as_ref().and_then(|first| first.to_str()) {
         Some("--role=mux") => mux::main(),
         Some("--role=stage") => sandbox::stage::main(),
+        Some("--role=release") => sandbox::cgroup::release(),
         Some("--role=launch") => cli::connect::launch_main(),
         Some("connect") => cli::connect::main(arguments).unwrap_or_else(cli::main),
         _ => cli::main(),

@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)]
 
+pub mod find;
+
 use std::ffi::{CStr, CString};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -350,6 +352,46 @@ pub fn give_way() {
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IDLE) };
 }
 
+/// Becomes another user for good (setgroups(2), setresgid(2), setresuid(2)): root gives up every privilege but
+/// the capabilities to keep. Looks whether it did, and is undumpable again, which the kernel undoes with a change of uid. So it undoes
+/// the parent-death signal: who wants one sets it after this.
+///
+/// # Errors
+/// As those calls; `InvalidInput` for root, `Other` where anything of before is left.
+pub fn become_user(
+    uid: u32,
+    gid: u32,
+    groups: &[u32],
+    keep: rustix::thread::CapabilitySet,
+) -> io::Result<()> {
+    use nix::unistd::{Gid, Uid, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+    if uid == 0 || gid == 0 || groups.contains(&0) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&groups)?;
+    setresgid(gid, gid, gid)?;
+    if !keep.is_empty() {
+        rustix::thread::set_keep_capabilities(true)?;
+    }
+    setresuid(uid, uid, uid)?;
+    become_undumpable()?;
+    let inheritable = rustix::thread::CapabilitySet::empty();
+    let sets = rustix::thread::CapabilitySets { effective: keep, permitted: keep, inheritable };
+    rustix::thread::set_capabilities(None, sets)?;
+    let (uids, gids, mut now) = (getresuid()?, getresgid()?, getgroups()?);
+    groups.sort_unstable_by_key(|group| group.as_raw());
+    now.sort_unstable_by_key(|group| group.as_raw());
+    let became = [uids.real, uids.effective, uids.saved] == [uid; 3]
+        && [gids.real, gids.effective, gids.saved] == [gid; 3]
+        && now == groups;
+    if became && rustix::thread::capabilities(None)?.permitted == keep {
+        return Ok(());
+    }
+    Err(io::Error::other("something of the user of before is left"))
+}
+
 /// Gives every signal its default action and unblocks all, as a program expects to find them at its
 /// start (the Rust runtime ignores SIGPIPE, and ignored signals survive execve(2)).
 ///
@@ -477,7 +519,8 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 }
 
 /// Sets attributes of a mount, with `below` of everything mounted below it as well (mount_setattr(2),
-/// Linux 5.12). None is taken away.
+/// Linux 5.12). None is taken away. With a user namespace as `owners`, whatever is on it belongs to whom that
+/// maps its owners to (MOUNT_ATTR_IDMAP); once only, and before the mount is attached anywhere.
 ///
 /// # Errors
 /// As mount_setattr(2).
@@ -485,6 +528,7 @@ pub fn set_mount_attributes(
     mount: impl AsFd,
     set: rustix::mount::MountAttrFlags,
     below: bool,
+    owners: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     /// `struct mount_attr` of mount_setattr(2).
     #[repr(C)]
@@ -494,7 +538,10 @@ pub fn set_mount_attributes(
         propagation: u64,
         userns: u64,
     }
-    let attributes = MountAttr { set: u64::from(set.bits()), clear: 0, propagation: 0, userns: 0 };
+    const IDMAP: u64 = 0x0010_0000; // linux/mount.h, MOUNT_ATTR_IDMAP
+    let set = u64::from(set.bits()) | owners.map_or(0, |_| IDMAP);
+    let userns = owners.map_or(0, |fd| u64::from(fd.as_raw_fd().unsigned_abs()));
+    let attributes = MountAttr { set, clear: 0, propagation: 0, userns };
     let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the kernel reads the structure, whose size is given and which lives through the call.
     let done = unsafe {

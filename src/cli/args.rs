@@ -56,6 +56,8 @@ pub enum Command {
     Status(Status),
     /// Say why a tenant does not serve, or did not, and what to do
     Why(Why),
+    /// Show what a tenant's files say
+    Tenant(Tenant),
     /// Read the configuration again now
     Reload(Reload),
     /// Restart the servers of a tenant, or the supervisor itself; sessions go on
@@ -115,6 +117,42 @@ pub struct Connect {
 /// `check`
 #[derive(Debug, Args)]
 pub struct Check {
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+    /// The configuration directory
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tenant`
+#[derive(Debug, Args)]
+pub struct Tenant {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TenantCommand,
+}
+
+/// Commands about one tenant's files.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Show what its own file sets, or all that holds for it
+    Show(Show),
+}
+
+/// `tenant show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The tenant
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// What results from defaults, template and file, and what was found around its commands, each with
+    /// where it comes from
+    #[arg(long)]
+    pub effective: bool,
     /// Which supervisor.
     #[command(flatten)]
     pub which: Which,

@@ -95,6 +95,11 @@ fn run() -> Result<(), PostError> {
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
     }
+    // Before anything is opened, or read that is not the supervisor's.
+    if let Some(identity) = &plan.identity {
+        let none = rustix::thread::CapabilitySet::empty();
+        sys::become_user(identity.uid, identity.gid, &identity.groups, none)?;
+    }
     let entropy = entropy()?;
     // Without Landlock the filter is the only wall, and it is there in any case.
     let _ = confine::from_files()?;

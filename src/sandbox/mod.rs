@@ -8,6 +8,7 @@ pub mod cgroup;
 mod enter;
 mod failure;
 mod filter;
+pub mod idmap;
 mod init;
 mod keeper;
 mod offspring;

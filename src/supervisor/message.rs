@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::child::Prepared;
+use super::child::{NotReady, Prepared};
 use super::storage::Look;
+use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
@@ -109,7 +110,7 @@ pub(super) enum CellNews {
     /// It cannot be talked to: what it said or did.
     Broken(String),
     /// A child's directories are ready, or not.
-    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, String> },
+    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
 }
 
 /// A question from the control API.
@@ -149,7 +150,7 @@ pub(super) enum Message {
     /// A file of the configuration changed.
     Changed,
     /// The configuration was read.
-    Loaded(Box<Loaded>),
+    Loaded(Box<(Loaded, Uids)>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
     /// How much a tenant stores was looked at.

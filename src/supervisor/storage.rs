@@ -19,6 +19,7 @@ use super::message::{Handle, Message};
 use crate::config::tenant::Limit;
 use crate::control::StorageStatus;
 use crate::names::TenantId;
+use crate::paths::Mode;
 use crate::sandbox::storage::{self, Measure};
 use crate::wire::ToMux;
 
@@ -43,8 +44,6 @@ pub(super) struct Stored {
     last: Option<Result<Measure, String>>,
     /// The mux was told that there is no room.
     told: bool,
-    /// The tenant's number among the projects of a file system: the uid that is its servers' alone.
-    pub(super) project: Option<u32>,
 }
 
 /// The end of a look.
@@ -75,6 +74,7 @@ impl House {
     pub(super) fn look_at_storage(&mut self, now: Instant) {
         let mut free = AT_ONCE.saturating_sub(self.looking(now));
         let layout = self.options.layout.clone();
+        let system = layout.mode == Mode::System;
         for (id, cell) in &mut self.cells {
             let (Some(tenant), Some(limit)) = (cell.tenant.clone(), cell.limit()) else {
                 cell.unlimit();
@@ -90,13 +90,10 @@ impl House {
             free -= 1;
             cell.stored.looking = Some(now);
             let paths = vec![data_directory(&layout, &tenant), layout.tenant_home(id)];
-            let look = Work {
-                tenant: id.clone(),
-                cell: cell.number,
-                limit,
-                paths,
-                project: cell.stored.project,
-            };
+            // Its number among the projects of a file system: the uid that is its servers' alone.
+            let uids = system.then(|| self.uids.of(id).ok()).flatten();
+            let project = uids.map(|its| its.server);
+            let look = Work { tenant: id.clone(), cell: cell.number, limit, paths, project };
             look.start(self.handle.clone());
         }
     }
@@ -126,9 +123,7 @@ impl Cell {
 
     /// The limit was taken away.
     fn unlimit(&mut self) {
-        let project = self.stored.project;
-        let before = std::mem::replace(&mut self.stored, Stored { project, ..Stored::default() });
-        let told = before.told;
+        let told = std::mem::take(&mut self.stored).told;
         if told && self.phase == Phase::Ready {
             self.send(ToMux::Storage { used: 0, limit: u64::MAX, full: false }, Vec::new());
         }

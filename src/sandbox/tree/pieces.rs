@@ -6,9 +6,10 @@ use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::Access;
+use crate::sys::find::{Links, find};
 use crate::wire::stage::{Network, StagePlan};
 
 /// One thing in a server's root.
@@ -215,8 +216,7 @@ fn network(
 
 /// A file of outside as it is now; it may be a link to where the network's manager keeps it.
 fn copy(old: BorrowedFd<'_>, path: &str) -> io::Result<Option<Vec<u8>>> {
-    let (flags, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, ResolveFlags::IN_ROOT);
-    let file = match rustix::fs::openat2(old, path, flags, Mode::empty(), resolve) {
+    let file = match find(old, Path::new(path), Links::Follow, OFlags::RDONLY) {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),
