@@ -58,6 +58,8 @@ pub struct TenantStatus {
     pub layers: Vec<String>,
     /// Layers that do not.
     pub missing_layers: Vec<String>,
+    /// What it stores, where it is in use and limited.
+    pub storage: Option<StorageStatus>,
     /// The mux's process id, where it is in use.
     pub mux_pid: Option<i64>,
     /// Its servers and their children.
@@ -70,6 +72,23 @@ pub struct TenantStatus {
     pub refused: i64,
     /// Lines that were dropped since the mux started.
     pub dropped: i64,
+}
+
+/// What a tenant stores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct StorageStatus {
+    /// `project quota` (the kernel holds the limit) or `watcher` (we do, by looking).
+    pub method: String,
+    /// Bytes on disk, in its data directory and its home.
+    pub used: i64,
+    /// `quota.storage`, bytes.
+    pub limit: i64,
+    /// Whether calls that may write are refused.
+    pub full: bool,
+    /// Why it cannot be counted whole.
+    pub problem: Option<String>,
+    /// Why the kernel does not hold the limit.
+    pub why_watched: Option<String>,
 }
 
 /// One server of a tenant.

@@ -21,6 +21,7 @@ use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sandbox::cgroup::Bounds;
+use crate::sandbox::storage;
 use crate::sys;
 use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
@@ -155,6 +156,9 @@ pub(super) fn prepare(
     };
     let program = fingerprint(&plan);
     let bounds = Bounds::of(&tenant.quota);
+    let project = plan.identity.as_ref().map(|identity| identity.uid);
+    // Where it cannot be, the looks at what is stored find out and say so.
+    let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     Ok(Prepared { plan, program, data: data.directory, bounds, seat: None })
 }
 
@@ -229,6 +233,7 @@ fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
         open_files: at(quota.open_files).map(u64::from),
         data_bytes: at(quota.memory).filter(|_| !bounded),
         processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
+        file_bytes: at(quota.storage),
     }
 }
 

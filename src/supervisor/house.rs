@@ -82,6 +82,7 @@ impl House {
             Message::Bounded { tenant, bounds, refused } => self.bounded(&tenant, bounds, refused),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
+            Message::Looked(look) => self.looked(*look),
         }
     }
 

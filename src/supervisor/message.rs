@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{NotReady, Prepared};
+use super::storage::Look;
 use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
@@ -152,6 +153,8 @@ pub(super) enum Message {
     Loaded(Box<(Loaded, Uids)>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
+    /// How much a tenant stores was looked at.
+    Looked(Box<Look>),
     /// A tenant's control group was given these bounds, or why not all of them.
     Bounded {
         tenant: TenantId,

@@ -50,6 +50,7 @@ mod socket;
 mod spawn;
 mod status;
 mod stop;
+mod storage;
 mod strength;
 mod watch;
 mod why;

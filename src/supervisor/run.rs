@@ -165,7 +165,8 @@ impl Rounds {
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
         let replaces = house.replaces_at(now);
-        let all = [beat, round, idle, end, overdue, self.retry, replaces];
+        let looks = house.looks_at(now).filter(|_| house.stopping.is_none());
+        let all = [beat, round, idle, end, overdue, self.retry, replaces, looks];
         all.into_iter().flatten().fold(far, Instant::min)
     }
 
@@ -179,6 +180,9 @@ impl Rounds {
             notify::alive();
         }
         house.kill_overdue(now);
+        if house.stopping.is_none() {
+            house.look_at_storage(now);
+        }
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
             house.ask_again();

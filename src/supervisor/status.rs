@@ -183,6 +183,7 @@ impl House {
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
+            look.base.storage = cell.storage_status();
             look.told = Some(told);
         }
         Some(look)
