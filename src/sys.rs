@@ -397,6 +397,8 @@ const ATTEMPTS: &[libc::c_long] = &[
     libc::SYS_landlock_create_ruleset,
     libc::SYS_memfd_secret,
     libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgctl,
     libc::SYS_msgget,
     libc::SYS_open_by_handle_at,
     libc::SYS_open_tree,
@@ -408,16 +410,19 @@ const ATTEMPTS: &[libc::c_long] = &[
     libc::SYS_quotactl,
     libc::SYS_reboot,
     libc::SYS_request_key,
+    libc::SYS_semctl,
     libc::SYS_semget,
     libc::SYS_sethostname,
     libc::SYS_settimeofday,
+    libc::SYS_shmctl,
     libc::SYS_shmget,
     libc::SYS_swapon,
     libc::SYS_syslog,
     libc::SYS_userfaultfd,
 ];
 
-/// Makes a system call that a sandbox should refuse, to see whether it does. Only those of a short list.
+/// Makes a system call that a sandbox should refuse, to see whether it does, or what it should not find.
+/// Only those of a short list.
 ///
 /// # Errors
 /// As the call; `InvalidInput` for one that is not in the list, or a structure of more than 4 KiB.

@@ -16,6 +16,7 @@ mod kernel;
 mod limits;
 mod namespaces;
 mod network;
+mod objects;
 mod privileges;
 mod processes;
 mod programs;
@@ -23,6 +24,7 @@ mod run;
 
 pub use attempt::Outcome;
 pub use brief::{Brief, House, Known, Neighbour, Objects, identify};
+pub use objects::Planted;
 pub use run::{Account, Finding, main};
 
 use attempt::Attempt;

@@ -57,6 +57,7 @@ pub(super) struct House {
     /// Tells this run of a supervisor from others of the same process.
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
+    pub(super) probing: super::probe::Probing,
 }
 
 impl House {
@@ -69,6 +70,7 @@ impl House {
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
+            Message::Probe(run) => self.probe_prepared(*run),
         }
     }
 

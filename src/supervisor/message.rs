@@ -10,10 +10,12 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::Prepared;
+use super::probe::{ProbeWish, Run};
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
-    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
+    ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
+    WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::wire::{FromMux, Refusal, ToMux};
@@ -132,6 +134,7 @@ pub(super) enum ControlWhat {
     Restart(String, Option<String>, Reply<()>),
     Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
+    Probe(ProbeWish, Reply<ProbeReply>),
 }
 
 /// Everything that the loop hears.
@@ -152,6 +155,8 @@ pub(super) enum Message {
     Tried(Result<String, String>),
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
+    /// A run of the escape probes is prepared, or not.
+    Probe(Box<Run>),
 }
 
 /// The loop is gone or going.

@@ -37,6 +37,7 @@ mod open;
 mod parting;
 mod pause;
 mod plan;
+mod probe;
 mod reload;
 mod replace;
 mod run;

@@ -65,6 +65,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         stopping: None,
         instance: instance(),
         replacing: Replacing::default(),
+        probing: super::probe::Probing::default(),
         options,
     };
     let said = house.inherit(search.finish());

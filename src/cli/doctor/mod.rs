@@ -1,0 +1,15 @@
+//! `doctor`: what this machine can isolate, and whether two tenants are isolated from each other.
+
+mod isolation;
+mod report;
+mod victims;
+
+use super::args::Doctor;
+
+/// `tenantd doctor`
+pub(super) fn run(args: &Doctor) -> anyhow::Result<u8> {
+    match args.isolation.as_deref() {
+        Some([inside, other]) => isolation::run(args, inside, other),
+        _ => Ok(0),
+    }
+}
