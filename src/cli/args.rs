@@ -107,9 +107,6 @@ pub struct Serve {
     /// Leave after this long without a session, for example 15m, or "unlimited"
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub idle_exit: Option<Limit<Duration>>,
-    /// Start tenants although sandbox layers that they require are missing
-    #[arg(long)]
-    pub insecure_unenforced: bool,
 }
 
 /// `connect`

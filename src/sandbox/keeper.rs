@@ -1,4 +1,4 @@
-//! The keeper: the parent of one server, its witness and its executioner.
+//! The keeper: the parent of one server, or of pid 1 of its namespaces; its witness and its executioner.
 //!
 //! It holds one end of the lifeline; the other end exists in the mux alone. Word `term` asks the server
 //! to end; the lifeline's end, and the server's own end, kill every descendant. As child subreaper it
@@ -29,6 +29,37 @@ use crate::post;
 use crate::sys;
 use crate::wire::stage::{KEEPER_TERM, KeeperWord};
 
+/// Whom a keeper keeps.
+pub(super) enum Kept {
+    /// The server itself, its child.
+    Server(Pid),
+    /// Pid 1 of the server's namespaces, and the leash on which it says how the server ended.
+    Init(Pid, OwnedFd),
+}
+
+impl Kept {
+    fn pid(&self) -> Pid {
+        match self {
+            Self::Server(pid) | Self::Init(pid, _) => *pid,
+        }
+    }
+
+    /// Asks the server to end.
+    fn terminate(&self) {
+        // It may be gone already; its end is seen as a child's death.
+        let _ = match self {
+            Self::Server(server) => killpg(*server, SIGTERM),
+            Self::Init(init, _) => kill(*init, SIGTERM),
+        };
+    }
+
+    /// What pid 1 said before its own end, which says nothing.
+    fn said(&self) -> Option<KeeperWord> {
+        let Self::Init(_, leash) = self else { return None };
+        post::receive(leash, &mut [0; 1024], RecvFlags::DONTWAIT).ok().map(|(word, _)| word)
+    }
+}
+
 /// Children's deaths as a descriptor, from before the fork on: none is missed.
 pub(super) struct Watch(SignalFd);
 
@@ -41,21 +72,18 @@ impl Watch {
         Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
     }
 
-    /// Keeps `server` until it or the lifeline ends; returns when no descendant is left.
-    pub(super) fn keep(self, lifeline: &OwnedFd, server: Pid) {
+    /// Keeps it until it or the lifeline ends; returns when no descendant is left.
+    pub(super) fn keep(self, lifeline: &OwnedFd, kept: &Kept) {
         let mut ended = None;
         while ended.is_none() {
             match self.wait(lifeline) {
-                Turn::Child => ended = reap(server),
-                Turn::Term => {
-                    // The group may be gone already; its end is seen as a child's death.
-                    let _ = killpg(server, SIGTERM);
-                }
+                Turn::Child => ended = reap(kept.pid()),
+                Turn::Term => kept.terminate(),
                 Turn::LifelineEnded => break,
             }
         }
-        let ended = kill_everything(server).or(ended);
-        if let Some(word) = ended {
+        let ended = kill_everything(kept.pid()).or(ended);
+        if let Some(word) = kept.said().or(ended) {
             say(lifeline, &word);
         }
     }
@@ -96,7 +124,7 @@ fn word(lifeline: &OwnedFd) -> Turn {
 }
 
 /// Buries whoever is dead; says how the server ended if it was among them.
-fn reap(server: Pid) -> Option<KeeperWord> {
+pub(super) fn reap(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -117,7 +145,7 @@ fn how_it_ended(status: WaitStatus, server: Pid) -> Option<KeeperWord> {
 }
 
 /// Kills children until there are none: each death hands its own children up to this process.
-fn kill_everything(server: Pid) -> Option<KeeperWord> {
+pub(super) fn kill_everything(server: Pid) -> Option<KeeperWord> {
     let mut ended = None;
     loop {
         for child in children() {

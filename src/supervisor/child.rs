@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
-use crate::config::tenant::{Limit, Server, Tenant};
+use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sys;
@@ -54,6 +54,7 @@ pub(super) enum PrepareError {
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
+    backend: Backend,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
@@ -78,10 +79,10 @@ pub(super) fn prepare(
         data: data_text.clone(),
         home: text(&home)?,
         identity: None,
-        backend: Backend::None,
-        require: Vec::new(),
+        backend,
+        require: server.sandbox.require.clone(),
         view: view(server)?,
-        network: Network::Host,
+        network: network(server),
         limits: limits(tenant),
         seat: None,
     };
@@ -124,13 +125,30 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     let sandbox = &server.sandbox;
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    let mut read = texts(&sandbox.read)?;
+    let mut links = BTreeMap::new();
+    // A command by another name is a link to what it means.
+    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
+    if program != server.command {
+        links.insert(text(&server.command)?, text(&program)?);
+    }
+    read.push(text(&program)?);
     Ok(View {
-        read: texts(&sandbox.read)?,
+        read,
+        links,
         write: texts(&sandbox.write)?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
         ..View::default()
     })
+}
+
+fn network(server: &Server) -> Network {
+    match server.sandbox.network {
+        config::Network::Host => Network::Host,
+        // Without egress there is nobody to dial: nothing is reached.
+        config::Network::None | config::Network::Allow(_) => Network::None,
+    }
 }
 
 fn limits(tenant: &Tenant) -> Limits {

@@ -15,6 +15,7 @@ use super::history::History;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
+use super::strength::Strength;
 use super::watch::Watch;
 use super::{Options, logs, memory};
 use crate::auth::{Directory, Ids, Names, Nobodies};
@@ -37,6 +38,8 @@ pub(super) struct House {
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
     pub(super) binary: Binary,
+    /// What confines a server on this machine.
+    pub(super) strength: Strength,
     pub(super) watch: Watch,
     pub(super) handle: Handle,
     pub(super) slips: mpsc::Sender<Returned>,

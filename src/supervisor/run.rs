@@ -17,6 +17,7 @@ use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
 use super::replace::{Replacing, held_back};
 use super::spawn::Binary;
+use super::strength;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
@@ -41,6 +42,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
     let uid = nix::unistd::geteuid().as_raw();
+    let binary = Binary::open().map_err(cannot("open this program"))?;
     let mut house = House {
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
@@ -48,7 +50,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
-        binary: Binary::open().map_err(cannot("open this program"))?,
+        strength: strength::find(&binary, None),
+        binary,
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
         slips,
@@ -85,7 +88,7 @@ fn greet(house: &House) {
     let mode = house.options.layout.mode.as_str();
     let tenants = house.registry.len();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), mode, tenants, "tenantd serves");
-    for layer in super::status::not_isolated() {
+    for layer in super::status::not_isolated(&house.strength) {
         tracing::warn!("NOT ISOLATED {layer}");
     }
     for tenant in house.registry.iter().filter(|tenant| !tenant.not_enforced.is_empty()) {
