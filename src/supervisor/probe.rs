@@ -74,12 +74,13 @@ impl House {
             return answer(reply, Err(failed("another run of probes is not done yet; try again")));
         };
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
+        let backend = self.strength.backend;
         let (house, binary) = (self.handle.clone(), self.binary.path().to_owned());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (id, name) = (tenant.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &tenant, &server, None)?.probing(&binary)
+                child::prepare(&layout, &owner, backend, &tenant, &server, None)?.probing(&binary)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
