@@ -37,5 +37,6 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
+pub use meant::layers_required;
 pub use origin::{Setting, effective};
 pub use problem::Problem;

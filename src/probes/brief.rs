@@ -45,6 +45,8 @@ pub struct Brief {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Neighbour {
+    /// Its id, which is the name of its own directory.
+    pub id: Option<String>,
     /// Its data directory.
     pub data: Option<String>,
     /// Its servers' HOME.

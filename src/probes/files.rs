@@ -57,8 +57,9 @@ pub(super) const PROBES: &[Probe] = &[
         "open O_TMPFILE",
         |s| made_in(s.brief.house.config.as_deref(), "the configuration"),
     ),
-    probe("files.state-listed", "tenantd's state is listed", "readdir", |s| {
-        listed(s.brief.house.state.as_deref(), "the state directory")
+    probe("files.state-listed", "the other tenants are listed", "readdir", |s| {
+        let both = s.brief.house.state.as_deref().zip(s.brief.other.id.as_deref());
+        with(both, "the state directory", |(state, other)| shows(state, other))
     }),
     probe("files.log-listed", "tenantd's logs are listed", "readdir", |s| {
         listed(s.brief.house.log.as_deref(), "the log directory")
@@ -162,6 +163,18 @@ pub(super) const PROBES: &[Probe] = &[
 
 fn listed(directory: Option<&str>, what: &str) -> Attempt {
     with(directory, what, |directory| deed(std::fs::read_dir(directory)))
+}
+
+/// Of what lies on the way to its own directories a server sees nothing else.
+fn shows(directory: &str, other: &str) -> Attempt {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => {
+            let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+            let there = names.iter().any(|name| name == other);
+            Attempt::open_if(there, format!("{} there", names.len()))
+        }
+        Err(error) => deed(Err::<(), _>(error)),
+    }
 }
 
 /// Opens and neither reads nor writes.

@@ -56,6 +56,7 @@ use std::time::Duration;
 
 pub use doors::DoorsError;
 pub use ground::GroundError;
+pub use strength::{ALL as LAYERS, Strength};
 
 use crate::config::tenant::{Limit, Settings};
 use crate::paths::Layout;
@@ -69,6 +70,14 @@ const BLOCKING_STACK: usize = 512 * 1024;
 const BLOCKING_STAYS: Duration = Duration::from_secs(2);
 /// How long the end waits for threads that hang.
 const BLOCKING_LEAVES: Duration = Duration::from_millis(100);
+
+/// What this machine can do to confine a server, by confining a trivial program now.
+///
+/// # Errors
+/// If this program cannot be opened to be started again.
+pub fn strength() -> io::Result<Strength> {
+    Ok(strength::find(&spawn::Binary::open()?, None))
+}
 
 /// How to serve.
 #[derive(Debug, Clone)]

@@ -13,6 +13,8 @@ use crate::cli::args::Doctor;
 use crate::cli::control::Control;
 use crate::cli::failure::{DONE, FAILED, Failure};
 use crate::cli::{call, rooms};
+use crate::config;
+use crate::config::tenant::{Limit, Network};
 use crate::control::{StatusReply, TenantStatus};
 use crate::names::Target;
 use crate::paths::{Layout, Mode};
@@ -45,7 +47,8 @@ pub(super) fn run(args: &Doctor, inside: &Target, other: &Target) -> anyhow::Res
     }
     let layout = layout(&status)?;
     let victims = Victims::new(layout.mode == Mode::System)?;
-    let brief = victims.brief(&layout, &status, a, b);
+    let mut brief = victims.brief(&layout, &status, a, b);
+    limits(&mut brief, &layout, inside);
     let text = serde_json::to_string(&brief)?;
     let server = inside.server.as_ref().map(AsRef::as_ref);
     let reply = control.probe(&a.id, server, &text)?;
@@ -92,9 +95,33 @@ fn tenant<'a>(status: &'a StatusReply, target: &Target) -> Result<&'a TenantStat
 
 /// Of the supervisor that answered.
 fn layout(status: &StatusReply) -> Result<Layout, Failure> {
-    let mode =
-        if status.supervisor.mode == Mode::System.as_str() { Mode::System } else { Mode::User };
-    rooms::layout(mode)
+    let it = &status.supervisor;
+    let system = it.mode == Mode::System.as_str();
+    let layout = rooms::layout(if system { Mode::System } else { Mode::User })?;
+    let (config, state, log) = (it.config.clone(), it.state.clone(), it.log.clone());
+    Ok(Layout { config: config.into(), state: state.into(), log: log.into(), ..layout })
+}
+
+/// What the tenant's file allows its servers.
+fn limits(brief: &mut Brief, layout: &Layout, inside: &Target) {
+    let mut loaded = config::load(layout);
+    let tenant = inside.tenant.as_ref().and_then(|id| loaded.tenants.remove(id)?.ok());
+    let Some(tenant) = tenant else { return };
+    let server = match &inside.server {
+        Some(name) => tenant.server(name),
+        None => tenant.default_server().or(tenant.servers.first()),
+    };
+    let at = |limit: Limit<u32>| match limit {
+        Limit::At(most) => Some(most),
+        Limit::Unlimited => None,
+    };
+    brief.processes_max = at(tenant.quota.processes);
+    brief.open_files_max = at(tenant.quota.open_files);
+    if let Some(server) = server {
+        brief.tmp_bytes = Some(server.sandbox.tmp);
+        brief.data_exec = server.sandbox.data_exec;
+        brief.host_network = server.sandbox.network == Network::Host;
+    }
 }
 
 fn kernel() -> String {

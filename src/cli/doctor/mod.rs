@@ -1,6 +1,9 @@
 //! `doctor`: what this machine can isolate, and whether two tenants are isolated from each other.
 
+mod ask;
+mod facts;
 mod isolation;
+mod machine;
 mod report;
 mod victims;
 
@@ -10,6 +13,6 @@ use super::args::Doctor;
 pub(super) fn run(args: &Doctor) -> anyhow::Result<u8> {
     match args.isolation.as_deref() {
         Some([inside, other]) => isolation::run(args, inside, other),
-        _ => Ok(0),
+        _ => machine::run(args),
     }
 }

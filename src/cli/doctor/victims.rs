@@ -97,7 +97,12 @@ impl Victims {
         let home = TenantId::parse(&b.id).ok().map(|id| text(layout.tenant_home(&id)));
         Brief {
             data: Some(a.data.clone()),
-            other: Neighbour { data: Some(b.data.clone()), home, file: a_file(Path::new(&b.data)) },
+            other: Neighbour {
+                id: Some(b.id.clone()),
+                data: Some(b.data.clone()),
+                home,
+                file: a_file(Path::new(&b.data)),
+            },
             house: House {
                 runtime: Some(text(&layout.runtime)),
                 config: Some(text(&layout.config)),
