@@ -37,10 +37,17 @@ pub(super) const PROBES: &[Probe] = &[
         },
     ),
     probe("privileges.root", "it becomes root", "setuid", |_| {
-        deed(nix::unistd::setuid(Uid::from_raw(0)))
+        match nix::unistd::getuid().is_root() {
+            // Without a capability it is a user like any other, and this probe says nothing.
+            true => Attempt::failed("it has root's number, with or without a sandbox"),
+            false => deed(nix::unistd::setuid(Uid::from_raw(0))),
+        }
     }),
     probe("privileges.root-group", "it becomes root's group", "setgid", |_| {
-        deed(nix::unistd::setgid(Gid::from_raw(0)))
+        match nix::unistd::getgid().as_raw() {
+            0 => Attempt::failed("it has the number of root's group, with or without a sandbox"),
+            _ => deed(nix::unistd::setgid(Gid::from_raw(0))),
+        }
     }),
     probe("privileges.groups", "it joins a group", "setgroups", |_| {
         deed(nix::unistd::setgroups(&[Gid::from_raw(6)]))

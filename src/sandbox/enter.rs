@@ -84,11 +84,20 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
-/// No user namespace can be made below this one. The filter of system calls says the same; this holds for
-/// what the filter's authors did not think of.
-pub(super) fn no_more_namespaces() {
-    // The file is not there without user namespaces, and not ours without one of our own.
-    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+/// No user namespace can be made below this one: the filter of system calls says the same; this holds for
+/// what the filter's authors did not think of. And nothing of /proc can be written: who is root outside as
+/// well could set there what the kernel runs as root (core_pattern, proc_sys_kernel(5)), without any
+/// capability.
+pub(super) fn seal_processes(plan: &StagePlan) -> io::Result<()> {
+    // Without a namespace of its own the number would be the host's.
+    if plan.backend == Backend::UserNamespace {
+        // A kernel that counts none has no such file.
+        let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+    }
+    let (flags, mode) =
+        (rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    let processes = rustix::fs::open("/proc", flags, mode)?;
+    sys::set_mount_attributes(&processes, rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY, false)
 }
 
 /// The name of this host, as the server sees it.
