@@ -14,9 +14,9 @@ use super::strict_tenant;
 use crate::support::{DEADLINE, Held, Home, LEGACY, Supervisor, descendants, left_after};
 
 /// How often a start is cut, each time a little later.
-const CUTS: u32 = 24;
+const CUTS: u32 = 32;
 /// How much later: a start takes some milliseconds, so that all cuts together cover it.
-const LATER: Duration = Duration::from_micros(400);
+const LATER: Duration = Duration::from_micros(300);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
