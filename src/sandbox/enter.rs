@@ -84,20 +84,19 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
-/// No user namespace can be made below this one: the filter of system calls says the same; this holds for
-/// what the filter's authors did not think of. And nothing of /proc can be written: who is root outside as
-/// well could set there what the kernel runs as root (core_pattern, proc_sys_kernel(5)), without any
-/// capability.
-pub(super) fn seal_processes(plan: &StagePlan) -> io::Result<()> {
-    // Without a namespace of its own the number would be the host's.
-    if plan.backend == Backend::UserNamespace {
-        // A kernel that counts none has no such file.
+/// No user namespace can be made below this one. The filter of system calls says the same; this holds for
+/// what the filter's authors did not think of. Then nothing of /proc can be written any more: a part of
+/// /proc/sys is the whole machine's, and asks for uid 0 alone, not for a capability.
+pub(super) fn close_proc(backend: Backend) -> Result<(), Failure> {
+    // Without a user namespace of our own the number would be the machine's.
+    if matches!(backend, Backend::UserNamespace | Backend::Bubblewrap) {
+        // A kernel without the file has no such namespaces to make.
         let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
     }
-    let (flags, mode) =
-        (rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
-    let processes = rustix::fs::open("/proc", flags, mode)?;
-    sys::set_mount_attributes(&processes, rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY, false)
+    let proc = std::fs::File::open("/proc").map_err(Failure::during("open /proc"))?;
+    let read_only = rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let closed = sys::set_mount_attributes(&proc, read_only, true);
+    closed.map_err(Failure::during("make /proc read-only"))
 }
 
 /// The name of this host, as the server sees it.

@@ -63,7 +63,7 @@ fn start(
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let granted = tree::build(plan, &given.data)?;
     enter::name_host(plan)?;
-    enter::seal_processes(plan).map_err(Failure::during("seal /proc"))?;
+    enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
