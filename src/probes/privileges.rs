@@ -36,6 +36,10 @@ pub(super) const PROBES: &[Probe] = &[
             Attempt::open_if(mode != "2", format!("Seccomp {mode}"))
         },
     ),
+    probe("privileges.landlock", "no Landlock rules look at its paths", "readdir /", |_| {
+        // Its root is its own and nothing hides it but these rules, which do not name it.
+        deed(std::fs::read_dir("/"))
+    }),
     probe("privileges.root", "it becomes root", "setuid", |_| {
         match nix::unistd::getuid().is_root() {
             // Without a capability it is a user like any other, and this probe says nothing.

@@ -77,7 +77,9 @@ fn nothing_is_open_between_two_tenants_of_one_user_and_the_same_probes_work_with
         "ipc.descriptors",
         "namespaces.user-made",
         "kernel.io-uring",
+        "privileges.filter",
         "privileges.gained",
+        "privileges.landlock",
         "limits.tmp",
     ] {
         assert!(stopped.contains(id), "{id}: {stopped:?}");
@@ -111,6 +113,30 @@ fn nothing_is_open_between_two_tenants_of_the_system() {
     let output = as_root(&home, &["doctor", "--system", "--isolation", "acme", "globex", "--json"]);
     let body = assert_isolated(&output, 45);
     assert_ne!(body["uid"], 0, "servers of the system have users of their own");
+    supervisor.stop();
+}
+
+#[test]
+fn nothing_is_open_even_where_the_user_is_root() {
+    if !geteuid().is_root() {
+        return eprintln!("SKIPPED: only root is root (run tests/run as root)");
+    }
+    // What stops this user is the sandbox alone: no mode of a file does.
+    let home = Home::system();
+    for tenant in ["acme", "globex"] {
+        home.tenant(tenant, &strict_tenant("", ""));
+    }
+    let mut serve = std::process::Command::new(crate::support::tenantd());
+    serve.args(["serve", "--user"]).env("TENANTD_HOME", home.path()).current_dir("/");
+    serve.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    let supervisor = home.launch(serve);
+    let output = as_root(&home, &["doctor", "--user", "--isolation", "acme", "globex", "--json"]);
+    let body = body(&output);
+    assert_eq!(with_verdict(&body, "open"), BTreeSet::new(), "{body}");
+    assert_eq!((&body["uid"], output.status.code()), (&Value::from(0), Some(0)), "{body}");
+    // As root everything would work without a sandbox, so that nobody tries.
+    assert!(body["no_comparison"].is_string(), "{body}");
+    assert!(with_verdict(&body, "refused").len() >= 150, "{body}");
     supervisor.stop();
 }
 
