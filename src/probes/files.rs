@@ -37,7 +37,7 @@ pub(super) const PROBES: &[Probe] = &[
         "files.other-data-by-dots",
         "the other tenant's data is reached through `..`",
         "readdir",
-        |s| by_dots(s),
+        by_dots,
     ),
     probe("files.other-file-read", "a file of the other tenant is read", "open O_RDONLY", |s| {
         opened(s.brief.other.file.as_deref(), "a file of the other tenant", false)

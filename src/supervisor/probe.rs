@@ -168,9 +168,9 @@ async fn listen(delivered: Delivered, brief: &str) -> Result<Told, String> {
     let [stdin, stdout, _stderr, leash] = delivered.into_ends();
     rustix::io::write(&stdin, brief.as_bytes()).map_err(|error| error.to_string())?;
     drop(stdin);
-    let mut told = Told::default();
-    told.account =
-        read(stdout).await.map_err(|error| format!("the probes were not heard: {error}"))?;
+    let heard = read(stdout).await;
+    let account = heard.map_err(|error| format!("the probes were not heard: {error}"))?;
+    let mut told = Told { account, ..Told::default() };
     let leash = sys::watch(leash).map_err(|error| error.to_string())?;
     loop {
         match word(&leash).await {
