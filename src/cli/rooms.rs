@@ -41,8 +41,8 @@ pub(super) fn check(layout: &Layout, json: bool) -> anyhow::Result<u8> {
 }
 
 /// What this machine can do to confine a server, tried now.
-pub(super) fn strength() -> anyhow::Result<supervisor::Strength> {
-    supervisor::strength().context("cannot try the sandbox")
+pub(super) fn strength(layout: &Layout) -> anyhow::Result<supervisor::Strength> {
+    supervisor::strength(layout).context("cannot try the sandbox")
 }
 
 /// Prints the schema of a tenant file.

@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 26] = [
+const TENANT: [&str; 30] = [
     "name",
     "status",
     "trial_until",
@@ -31,6 +31,10 @@ const TENANT: [&str; 26] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.memory",
+    "quota.cpus",
+    "quota.processes",
+    "quota.io",
     "sandbox.require",
     "features",
 ];
@@ -124,14 +128,14 @@ mod tests {
             [tools]
             require = { a = "admin" }
             [quota]
-            memory = "1GiB"
+            storage = "1GiB"
             sessions = 3
             [[grant]]
             tools = ["*"]
             [[grant]]
             tools = ["*"]
         "#;
-        let told = ["grant.tools", "quota.memory", "servers.git.sandbox.network", "tools.require"];
+        let told = ["grant.tools", "quota.storage", "servers.git.sandbox.network", "tools.require"];
         assert_eq!(of(text), told);
     }
 }

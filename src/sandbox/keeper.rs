@@ -15,6 +15,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,10 +25,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::cgroup;
 use super::offspring::children;
 use crate::post;
 use crate::sys;
-use crate::wire::stage::{KEEPER_TERM, KeeperWord};
+use crate::wire::stage::{KEEPER_TERM, KeeperWord, Seat};
 
 /// Whom a keeper keeps.
 pub(super) enum Kept {
@@ -60,49 +62,81 @@ impl Kept {
     }
 }
 
-/// Children's deaths as a descriptor, from before the fork on: none is missed.
-pub(super) struct Watch(SignalFd);
+/// What a keeper watches beside its lifeline.
+pub(super) struct Watch {
+    /// Children's deaths as a descriptor, from before the fork on: none is missed.
+    deaths: SignalFd,
+    /// The limits of the server's control group, from before it is in it.
+    limits: cgroup::Watch,
+}
 
 impl Watch {
-    /// Blocks SIGCHLD and watches for it.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Blocks SIGCHLD and watches for it, and for limits where the server has a seat in a control group.
+    pub(super) fn new(seat: Option<&Seat>) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(SIGCHLD);
         mask.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let deaths = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let limits = seat.map_or_else(|| Ok(cgroup::Watch::none()), cgroup::Watch::open)?;
+        Ok(Self { deaths, limits })
     }
 
     /// Keeps it until it or the lifeline ends; returns when no descendant is left.
-    pub(super) fn keep(self, lifeline: &OwnedFd, kept: &Kept) {
+    pub(super) fn keep(mut self, lifeline: &OwnedFd, kept: &Kept) {
         let mut ended = None;
         while ended.is_none() {
             match self.wait(lifeline) {
                 Turn::Child => ended = reap(kept.pid()),
                 Turn::Term => kept.terminate(),
                 Turn::LifelineEnded => break,
+                Turn::Limit => {}
+            }
+            if let Some(word) = self.limits.news(Instant::now()) {
+                say(lifeline, &word);
             }
         }
         let ended = kill_everything(kept.pid()).or(ended);
         if let Some(word) = kept.said().or(ended) {
-            say(lifeline, &word);
+            say(lifeline, &self.judged(word));
+        }
+    }
+
+    /// The last word, with what the control group knows of it: the kernel does not say whom it killed why.
+    fn judged(&mut self, word: KeeperWord) -> KeeperWord {
+        match &word {
+            KeeperWord::Signalled { signal }
+                if signal == SIGKILL.as_str() && self.limits.out_of_memory(Instant::now()) =>
+            {
+                KeeperWord::OutOfMemory
+            }
+            _ => word,
         }
     }
 
     fn wait(&self, lifeline: &OwnedFd) -> Turn {
-        let mut ready = [
+        let mut ready = vec![
             PollFd::new(lifeline.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.deaths.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut ready, PollTimeout::NONE) {
+        // As kernfs wakes.
+        let limits = self.limits.descriptors();
+        ready.extend(limits.map(|limit| PollFd::new(limit, PollFlags::POLLPRI)));
+        let patience = self.limits.patience().and_then(|time| PollTimeout::try_from(time).ok());
+        match poll(&mut ready, patience.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Without poll the keeper is blind: end the server rather than leave it unwatched.
             Err(_) => return Turn::LifelineEnded,
         }
-        if ready[0].any() == Some(true) { word(lifeline) } else { self.drain() }
+        let is_ready = |at: usize| ready.get(at).is_some_and(|polled| polled.any() == Some(true));
+        match (is_ready(0), is_ready(1)) {
+            (true, _) => word(lifeline),
+            (_, true) => self.drain(),
+            _ => Turn::Limit,
+        }
     }
 
     fn drain(&self) -> Turn {
-        while let Ok(Some(_)) = self.0.read_signal() {}
+        while let Ok(Some(_)) = self.deaths.read_signal() {}
         Turn::Child
     }
 }
@@ -111,6 +145,8 @@ enum Turn {
     Child,
     Term,
     LifelineEnded,
+    /// A limit was met, or nothing happened.
+    Limit,
 }
 
 fn word(lifeline: &OwnedFd) -> Turn {

@@ -17,8 +17,9 @@ use crate::config::expand::Values;
 use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
+use crate::sandbox::cgroup::Bounds;
 use crate::sys;
-use crate::wire::stage::{Backend, Limits, Network, StagePlan, View};
+use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
@@ -30,6 +31,10 @@ pub(super) struct Prepared {
     plan: StagePlan,
     program: String,
     data: OwnedFd,
+    /// What its control group may use.
+    pub(super) bounds: Bounds,
+    /// Its control group, made at the last moment.
+    pub(super) seat: Option<Seat>,
 }
 
 /// Why directories are not ready.
@@ -50,7 +55,7 @@ pub(super) enum PrepareError {
     NotText(PathBuf),
 }
 
-/// Makes the directories of a child and its plan.
+/// Makes the directories of a child and its plan; `bounded` where a control group counts for its tenant.
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
@@ -58,6 +63,7 @@ pub(super) fn prepare(
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
+    bounded: bool,
 ) -> Result<Prepared, PrepareError> {
     let home = layout.tenant_home(&tenant.id);
     open_private(&home)?;
@@ -83,11 +89,11 @@ pub(super) fn prepare(
         require: server.sandbox.require.clone(),
         view: view(server)?,
         network: network(server),
-        limits: limits(tenant),
+        limits: limits(tenant, backend, bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
-    Ok(Prepared { plan, program, data })
+    Ok(Prepared { plan, program, data, bounds: Bounds::of(&tenant.quota), seat: None })
 }
 
 impl Prepared {
@@ -151,11 +157,17 @@ fn network(server: &Server) -> Network {
     }
 }
 
-fn limits(tenant: &Tenant) -> Limits {
+/// Without a control group each process is bounded by itself, and its uid's tasks in their namespace. With
+/// one these would only be in the way: RLIMIT_DATA counts what is reserved and never used, as threads and
+/// runtimes do.
+fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
+    let quota = &tenant.quota;
+    // Outside of a user namespace the kernel would count whatever else this user runs.
+    let counted = matches!(backend, Backend::UserNamespace | Backend::Bubblewrap);
     Limits {
-        open_files: at(tenant.quota.open_files).map(u64::from),
-        data_bytes: at(tenant.quota.memory),
-        processes: None,
+        open_files: at(quota.open_files).map(u64::from),
+        data_bytes: at(quota.memory).filter(|_| !bounded),
+        processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
     }
 }
 
@@ -235,8 +247,15 @@ impl Delivered {
 }
 
 /// Starts the stage. The server's ends block, as programs expect; the mux's ends do not.
-pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Result<Delivered> {
-    let plan = post::seal(&prepared.plan).map_err(io::Error::other)?;
+/// The stage begins where the mux is: there its keeper stays.
+pub(super) fn birth(
+    binary: &Binary,
+    prepared: &Prepared,
+    log: &File,
+    mux: &[PathBuf],
+) -> io::Result<Delivered> {
+    let plan = StagePlan { seat: prepared.seat.clone(), ..prepared.plan.clone() };
+    let plan = post::seal(&plan).map_err(io::Error::other)?;
     let (stdin, feed) = pipe()?;
     let (stdout, out) = pipe()?;
     let (stderr, err) = pipe()?;
@@ -252,7 +271,7 @@ pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Res
         lifeline.as_fd(),
         prepared.data.as_fd(),
     ];
-    let born = binary.start(&Birth::Stage, &theirs, log)?;
+    let born = binary.start(&Birth::Stage, &theirs, log, mux)?;
     let program = prepared.program.clone();
     Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })
 }

@@ -17,6 +17,7 @@ use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
 use crate::names::{ServerName, TenantId};
+use crate::sandbox::cgroup::Place;
 use crate::sandbox::running_below;
 use crate::sys;
 use crate::wire::{Holder, ToMux};
@@ -56,12 +57,13 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let backend = self.strength.backend;
+        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, backend, &configured, &server, holder.as_ref())
+                let holder = holder.as_ref();
+                child::prepare(&layout, &owner, backend, &configured, &server, holder, bounded)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
@@ -83,9 +85,13 @@ impl House {
         prepared: Result<Box<Prepared>, String>,
     ) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let started = prepared.and_then(|prepared| {
+        let (cgroups, number) = (self.groups.cgroups.clone(), cell.number);
+        let place = Place(number, child);
+        let started = prepared.and_then(|mut prepared| {
+            prepared.seat =
+                cgroups.server(tenant, place, &prepared.bounds).map_err(|e| e.to_string())?;
             let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            let delivered = child::birth(&self.binary, &prepared, &log);
+            let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant));
             let delivered = delivered.map_err(|error| error.to_string())?;
             // Without it the keeper could not be held to its end: it loses its lifeline here.
             let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
@@ -102,6 +108,8 @@ impl House {
             Err(reason) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
+                // A stage that was not started is not in it.
+                cgroups.remove_server(tenant, place);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
                 cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
             }
@@ -110,6 +118,16 @@ impl House {
 }
 
 impl House {
+    /// A mux has gone: its keepers follow, and what they were in.
+    pub(super) fn bid_farewell(&mut self, cell: &mut Cell) {
+        let number = cell.number;
+        let children = std::mem::take(&mut cell.children).into_iter();
+        let held = children.filter_map(|(child, keeper)| Some((Place(number, child), keeper?)));
+        let held: Vec<_> = held.collect();
+        self.see_off(held.iter().map(|(_, keeper)| keeper.clone()));
+        self.leave_groups(&cell.id, held);
+    }
+
     /// Makes sure that keepers are gone within a second.
     pub(super) fn see_off(&mut self, keepers: impl IntoIterator<Item = Arc<OwnedFd>>) {
         self.parted.retain(|keeper| keeper.strong_count() > 0);

@@ -19,6 +19,7 @@ mod doors;
 mod doorway;
 mod entrance;
 mod ground;
+mod groups;
 mod hand;
 mod heirs;
 mod history;
@@ -60,6 +61,7 @@ pub use strength::{ALL as LAYERS, Strength};
 
 use crate::config::tenant::{Limit, Settings};
 use crate::paths::Layout;
+use crate::sandbox::cgroup::Cgroups;
 
 /// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
 /// hang on a file system or directory server of its own.
@@ -75,8 +77,11 @@ const BLOCKING_LEAVES: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// If this program cannot be opened to be started again.
-pub fn strength() -> io::Result<Strength> {
-    Ok(strength::find(&spawn::Binary::open()?, None))
+pub fn strength(layout: &Layout) -> io::Result<Strength> {
+    let cgroups = Cgroups::find(&layout.state);
+    let strength = strength::find(&spawn::Binary::open()?, None).with(&cgroups);
+    cgroups.leave();
+    Ok(strength)
 }
 
 /// How to serve.

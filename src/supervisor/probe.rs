@@ -12,6 +12,7 @@ use rustix::net::RecvFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::cell::Phase;
 use super::child::{self, Delivered, Prepared};
 use super::house::House;
 use super::logs;
@@ -22,6 +23,7 @@ use crate::control::{ControlError, ProbeReply};
 use crate::names::{ServerName, TenantId};
 use crate::policy;
 use crate::post::{self, PostError};
+use crate::sandbox::cgroup::Place;
 use crate::sys;
 use crate::wire;
 use crate::wire::stage::KeeperWord;
@@ -74,13 +76,14 @@ impl House {
             return answer(reply, Err(failed("another run of probes is not done yet; try again")));
         };
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let backend = self.strength.backend;
+        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
         let (house, binary) = (self.handle.clone(), self.binary.path().to_owned());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (id, name) = (tenant.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, backend, &tenant, &server, None)?.probing(&binary)
+                child::prepare(&layout, &owner, backend, &tenant, &server, None, bounded)?
+                    .probing(&binary)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
@@ -111,6 +114,13 @@ impl House {
             tenant: tenant.id.to_string(),
             server: "that server".to_owned(),
         })?;
+        if !self.cells.get(&tenant.id).is_some_and(|cell| cell.phase == Phase::Ready) {
+            let id = &tenant.id;
+            return Err(failed(&format!(
+                "{id} must live to be probed from inside, and has no session (let one of its users open \
+                 one: tenantd tools {id})"
+            )));
+        }
         match policy::runs(&tenant, &server, self.moment(&tenant.id)) {
             Ok(()) => Ok((tenant, server)),
             Err(reason) => Err(failed(&reason.ailment().message)),
@@ -120,24 +130,39 @@ impl House {
     /// The directories are ready, or not.
     pub(super) fn probe_prepared(&mut self, run: Run) {
         let Run { tenant, server, brief, prepared, reply, turn } = run;
-        let started = prepared.and_then(|prepared| {
+        let Some(cell) = self.cells.get(&tenant) else {
+            return answer(reply, Err(failed("the tenant ended meanwhile")));
+        };
+        // A number that the mux gives to no child.
+        let place = Place(cell.number, u64::MAX - self.next_ticket);
+        self.next_ticket += 1;
+        let cgroups = self.groups.cgroups.clone();
+        let started = prepared.and_then(|mut prepared| {
+            let seat = cgroups.server(&tenant, place, &prepared.bounds);
+            prepared.seat = seat.map_err(|error| error.to_string())?;
             let log = logs::open(&self.options.layout, &tenant).map_err(|e| e.to_string())?;
-            child::birth(&self.binary, &prepared, &log).map_err(|error| error.to_string())
+            let born = child::birth(&self.binary, &prepared, &log, &cgroups.mux(&tenant));
+            let delivered = born.map_err(|error| error.to_string())?;
+            let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
+            Ok((delivered, Arc::new(keeper)))
         });
         match started {
-            Ok(delivered) => {
+            Ok((delivered, keeper)) => {
                 tracing::info!(%tenant, %server, "the escape probes run in a sandbox of this server's");
+                // It ends with its lifeline, which the task holds.
+                self.leave_group(&tenant, place, Some(keeper));
                 tokio::task::spawn_local(async move {
                     let told = tokio::time::timeout(WITHIN, listen(delivered, &brief)).await;
-                    let told =
-                        told.unwrap_or_else(|_| Err("the probes did not end in time".to_owned()));
+                    let late = || Err("the probes did not end in time".to_owned());
+                    let told = told.unwrap_or_else(|_| late());
                     drop(turn);
                     let server = server.to_string();
                     answer(reply, told.map(|told| told.reply(server)).map_err(|why| failed(&why)));
                 });
             }
             Err(reason) => {
-                answer(reply, Err(failed(&format!("the probes were not started: {reason}"))))
+                cgroups.remove_server(&tenant, place);
+                answer(reply, Err(failed(&format!("the probes were not started: {reason}"))));
             }
         }
     }

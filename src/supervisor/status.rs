@@ -165,6 +165,7 @@ impl House {
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
+            limits: self.groups.described(),
             not_isolated: not_isolated(&self.strength),
             not_enforced,
             problems,
@@ -180,6 +181,7 @@ impl House {
             look.base.problems =
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
+        look.base.problems.extend(self.unbounded(id));
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
@@ -352,6 +354,7 @@ fn child(line: &ChildLine) -> ChildStatus {
         sessions: i64::from(line.sessions),
         starts: signed(line.starts),
         last: line.last.clone(),
+        limit: line.limit.clone(),
         age_s: signed(line.age_s),
     }
 }

@@ -16,8 +16,10 @@ use crate::cli::print::{cut, word};
 use crate::cli::rooms;
 use crate::config::layers_required;
 use crate::config::tenant::Layer;
+use crate::control::SupervisorStatus;
 use crate::paths::{Layout, Mode};
 use crate::supervisor::Strength;
+use crate::wire::stage::Missing;
 
 /// One thing that was found out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,7 +59,9 @@ struct Findings {
 pub(super) fn run(args: &Doctor) -> anyhow::Result<u8> {
     let mode = mode(args.which);
     let layout = rooms::layout(mode)?;
-    let findings = examine(&layout, &rooms::strength()?);
+    let status = Control::at(&layout).ok().and_then(|mut control| control.status().ok());
+    let running = status.map(|status| status.supervisor);
+    let findings = examine(&layout, &rooms::strength(&layout)?, running.as_ref());
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&findings)?)?;
@@ -78,15 +82,32 @@ fn mode(which: Which) -> Mode {
     }
 }
 
-fn examine(layout: &Layout, strength: &Strength) -> Findings {
+/// Where a supervisor runs, it knows better whether there are control groups: they are divided from where
+/// it was started, which is not where we were.
+fn examine(layout: &Layout, strength: &Strength, running: Option<&SupervisorStatus>) -> Findings {
     let required = layers_required(layout.mode);
-    let layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, strength));
+    let mut strength = strength.clone();
+    if let Some(it) = running {
+        believe(&mut strength, it);
+    }
+    let layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, &strength));
     let strict = required.iter().all(|layer| strength.held.contains(layer));
     let mut machine = vec![Fact::good("backend", strength.backend.as_str())];
     machine.extend(facts::all(layout));
-    machine.extend(running(layout.mode));
+    machine.push(supervisor(layout.mode, running));
     let mode = layout.mode.as_str().to_owned();
     Findings { mode, strict, required, layers: layers.into(), machine }
+}
+
+fn believe(strength: &mut Strength, running: &SupervisorStatus) {
+    const LAYER: Layer = Layer::Cgroup;
+    strength.held.retain(|layer| *layer != LAYER);
+    strength.missing.retain(|missing| missing.layer != LAYER);
+    let prefix = format!("{}: ", LAYER.as_str());
+    match running.not_isolated.iter().find_map(|line| line.strip_prefix(&prefix)) {
+        Some(why) => strength.missing.push(Missing { layer: LAYER, why: why.to_owned() }),
+        None => strength.held.push(LAYER),
+    }
 }
 
 fn layer(layout: &Layout, layer: Layer, strength: &Strength) -> Fact {
@@ -100,19 +121,18 @@ fn layer(layout: &Layout, layer: Layer, strength: &Strength) -> Fact {
 }
 
 /// Whether a supervisor that runs already found at its start what is found now.
-fn running(mode: Mode) -> Option<Fact> {
-    let which = Which { user: mode == Mode::User, system: mode == Mode::System };
-    let Ok(status) = Control::find(which).and_then(|mut control| control.status()) else {
-        return Some(Fact::good("supervisor", "none runs, or none that answers"));
+fn supervisor(mode: Mode, running: Option<&SupervisorStatus>) -> Fact {
+    const NAME: &str = "supervisor";
+    let Some(it) = running else {
+        return Fact::good(NAME, "none runs, or none that answers");
     };
-    let it = status.supervisor;
-    let runs = format!("tenantd {} runs, pid {}", it.version, it.pid);
+    let runs = format!("tenantd {} runs, pid {}, limits by {}", it.version, it.pid, it.limits);
     if it.not_isolated.is_empty() {
-        return Some(Fact::good("supervisor", format!("{runs}; every layer held at its start")));
+        return Fact::good(NAME, format!("{runs}; every layer held at its start"));
     }
     let lacks = it.not_isolated.join("; ");
     let again = format!("tenantd restart --supervisor --{}", mode.as_str());
-    Some(Fact::poor("supervisor", format!("{runs}; at its start it lacked {lacks}"), again))
+    Fact::poor(NAME, format!("{runs}; at its start it lacked {lacks}"), again)
 }
 
 /// For a person.
@@ -144,7 +164,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::wire::stage::{Backend, Missing};
+    use crate::wire::stage::Backend;
 
     fn strength(held: &[Layer]) -> Strength {
         let missing = crate::supervisor::LAYERS.into_iter().filter(|layer| !held.contains(layer));
@@ -160,7 +180,7 @@ mod tests {
         let user = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp];
         for (mode, strict) in [(Mode::User, true), (Mode::System, false)] {
             let layout = Layout::rooted(mode, Path::new("/nonexistent"));
-            let findings = examine(&layout, &strength(&user));
+            let findings = examine(&layout, &strength(&user), None);
             assert_eq!(findings.strict, strict, "{mode:?}");
             let cgroup = findings.layers.iter().find(|fact| fact.name == "cgroup").expect("it");
             assert!(!cgroup.good && cgroup.cure.is_some());
@@ -176,7 +196,7 @@ mod tests {
         for lacks in [Layer::Namespaces, Layer::Landlock, Layer::Seccomp] {
             let held: Vec<_> =
                 crate::supervisor::LAYERS.into_iter().filter(|it| *it != lacks).collect();
-            assert!(!examine(&layout, &strength(&held)).strict, "{lacks:?}");
+            assert!(!examine(&layout, &strength(&held), None).strict, "{lacks:?}");
         }
     }
 }
