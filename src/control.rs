@@ -279,6 +279,19 @@ pub struct ReplacedReply {
     pub to: String,
 }
 
+/// Reply of `ProbeTenant`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct ProbeReply {
+    /// The server in whose sandbox they ran.
+    pub server: String,
+    /// The layers that held, by name.
+    pub held: Vec<String>,
+    /// The layers that did not, each with why and the cure.
+    pub missing: Vec<String>,
+    /// What the probes say, one JSON document.
+    pub account: String,
+}
+
 /// What a method can refuse with.
 #[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
 #[zlink(interface = "io.tenantd.Supervisor")]
@@ -333,6 +346,14 @@ pub trait Control {
     ) -> zlink::Result<Result<(), ControlError>>;
     /// Replaces the supervisor by the program that is on disk now; sessions and servers go on (admin).
     async fn restart_supervisor(&mut self) -> zlink::Result<Result<ReplacedReply, ControlError>>;
+    /// Runs the escape probes in a sandbox as a server of the tenant has it (admin). `brief` is what they
+    /// are told, JSON.
+    async fn probe_tenant(
+        &mut self,
+        tenant: &str,
+        server: Option<&str>,
+        brief: &str,
+    ) -> zlink::Result<Result<ProbeReply, ControlError>>;
     /// Stops the supervisor and all that it started (admin).
     async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
 }

@@ -611,5 +611,126 @@ fn copy_above(fd: RawFd, above: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// An argument of [`attempt`].
+#[derive(Debug, Clone, Copy)]
+pub enum Argument<'a> {
+    /// A flag, a size, a process, a descriptor, or no pointer (0).
+    Number(i32),
+    /// A text with its NUL, or a structure. What the kernel writes there is lost.
+    Bytes(&'a [u8]),
+}
+
+/// x32's getpid(2): another table of system calls beside the one that a filter may have in mind.
+pub const X32_GETPID: libc::c_long = 0x4000_0000 + 39;
+
+/// The calls of [`attempt`]: none of them maps, unmaps or shares memory of this process, starts a thread, or
+/// takes a structure that points to others.
+const ATTEMPTS: &[libc::c_long] = &[
+    X32_GETPID,
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_fchmodat2,
+    libc::SYS_finit_module,
+    libc::SYS_fsopen,
+    libc::SYS_io_uring_setup,
+    libc::SYS_ioctl,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_memfd_secret,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_openat2,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_prlimit64,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_sethostname,
+    libc::SYS_settimeofday,
+    libc::SYS_shmctl,
+    libc::SYS_shmget,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_userfaultfd,
+];
+
+/// Makes a system call that a sandbox should refuse, to see whether it does, or what it should not find.
+/// Only those of a short list.
+///
+/// # Errors
+/// As the call; `InvalidInput` for one that is not in the list, or a structure of more than 4 KiB.
+pub fn attempt(call: libc::c_long, arguments: &[Argument<'_>]) -> io::Result<libc::c_long> {
+    // More than any structure of these calls, so that the kernel neither reads nor writes beyond it.
+    const PAGE: usize = 4096;
+    let mut pages = [[0_u8; PAGE]; 6];
+    let mut words: [libc::c_long; 6] = [0; 6];
+    if !ATTEMPTS.contains(&call) || arguments.len() > words.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for ((argument, page), word) in arguments.iter().zip(&mut pages).zip(&mut words) {
+        *word = match argument {
+            Argument::Number(number) => libc::c_long::from(*number),
+            Argument::Bytes(bytes) => {
+                let room = page.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+                room.copy_from_slice(bytes);
+                page.as_mut_ptr() as libc::c_long
+            }
+        };
+    }
+    let [a, b, c, d, e, f] = words;
+    // SAFETY: a call of the list touches only memory that an argument points to: a whole page of ours that
+    // lives through the call. A number is no pointer: 32 bits reach no memory of a program that is loaded
+    // at an address of the kernel's choice.
+    let done = unsafe { libc::syscall(call, a, b, c, d, e, f) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+}
+
+/// Makes a child in a user namespace of its own, by clone3(2) or else clone(2); the child ends at once.
+///
+/// # Errors
+/// As these; also if this process has more than one thread.
+pub fn clone_into_user_namespace(by_clone3: bool) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("refusing to fork a process with several threads"));
+    }
+    let flags = libc::CLONE_NEWUSER;
+    // struct clone_args, as of its first version (linux/sched.h): flags, three pointers, the exit signal,
+    // stack, its size, tls. No stack and no CLONE_VM make it a fork(2).
+    let mut arguments = [0_u64; 8];
+    arguments[0] = flags as u64;
+    arguments[4] = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has memory of its own, and the only thread is copied with it.
+    let child = unsafe {
+        if by_clone3 {
+            libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))
+        } else {
+            libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0)
+        }
+    };
+    match child {
+        ..0 => Err(io::Error::last_os_error()),
+        // SAFETY: the child runs nothing of this process any more, handlers and buffers included.
+        0 => unsafe { libc::_exit(0) },
+        _ => {
+            nix::sys::wait::waitpid(None, None)?;
+            Ok(())
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,7 @@ mod written;
 
 pub use load::{Loaded, load};
 pub use offer::Offers;
+pub use meant::layers_required;
 pub use origin::{Setting, effective};
 pub use problem::Problem;
 pub use surroundings::links_to;

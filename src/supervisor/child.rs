@@ -178,6 +178,20 @@ fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Grou
     })
 }
 
+impl Prepared {
+    /// With the escape probes in place of the server: the same sandbox around our own binary, which it sees
+    /// beside what the server does.
+    pub(super) fn probing(mut self, binary: &Path) -> Result<Self, PrepareError> {
+        let binary = text(binary)?;
+        self.plan.args = vec!["--role=probe".to_owned()];
+        if !self.plan.view.read.contains(&binary) {
+            self.plan.view.read.push(binary.clone());
+        }
+        self.plan.command = binary;
+        Ok(self)
+    }
+}
+
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
 /// script that was replaced has another one.
 fn fingerprint(plan: &StagePlan) -> String {
@@ -315,6 +329,11 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// Stdin, stdout, stderr and lifeline, for who talks to the child without a mux.
+    pub(super) fn into_ends(self) -> [OwnedFd; 4] {
+        [self.stdin, self.stdout, self.stderr, self.lifeline]
+    }
+
     /// In the order of [`wire::ToMux::Started`].
     pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
         vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]

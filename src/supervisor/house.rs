@@ -69,6 +69,7 @@ pub(super) struct House {
     /// Tells this run of a supervisor from others of the same process.
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
+    pub(super) probing: super::probe::Probing,
 }
 
 impl House {
@@ -83,6 +84,7 @@ impl House {
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
             Message::Looked(look) => self.looked(*look),
+            Message::Probe(run) => self.probe_prepared(*run),
         }
     }
 

@@ -12,10 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::child::{NotReady, Prepared};
 use super::storage::Look;
 use crate::auth::uids::Uids;
+use super::probe::{ProbeWish, Run};
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
-    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
+    ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
+    WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::sandbox::cgroup::Bounds;
@@ -135,6 +137,7 @@ pub(super) enum ControlWhat {
     Restart(String, Option<String>, Reply<()>),
     Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
+    Probe(ProbeWish, Reply<ProbeReply>),
 }
 
 /// Everything that the loop hears.
@@ -163,6 +166,8 @@ pub(super) enum Message {
     },
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
+    /// A run of the escape probes is prepared, or not.
+    Probe(Box<Run>),
 }
 
 /// The loop is gone or going.

@@ -79,6 +79,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         stopping: None,
         instance: instance(),
         replacing: Replacing::default(),
+        probing: super::probe::Probing::default(),
         options,
     };
     let (found, spared) = search.finish();

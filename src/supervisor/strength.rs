@@ -28,18 +28,17 @@ const PROGRAM: &str = "/bin/true";
 const DATA: &str = "/usr/share";
 
 /// Every layer, in the order in which they are shown.
-pub(super) const ALL: [Layer; 4] =
-    [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
+pub const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
 
 /// What holds on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Strength {
+pub struct Strength {
     /// How namespaces are made.
-    pub(super) backend: Backend,
+    pub backend: Backend,
     /// Layers that hold.
-    pub(super) held: Vec<Layer>,
+    pub held: Vec<Layer>,
     /// Layers that do not, and why.
-    pub(super) missing: Vec<Missing>,
+    pub missing: Vec<Missing>,
 }
 
 impl Strength {
