@@ -97,6 +97,8 @@ pub(super) struct Client {
     pub(super) feeds: usize,
     /// It has brought a state of the exchange's that a session of its user was given.
     pub(super) retries: bool,
+    /// Marks that waited for it when its session closed.
+    pub(super) missed: BTreeSet<Mark>,
     /// Marks of others that it wrote itself: it stole them, so to see them again tells nothing.
     pub(super) stolen: BTreeSet<Mark>,
 }
@@ -142,6 +144,7 @@ impl Play<'_> {
             rounds: Vec::new(),
             feeds: 0,
             retries: false,
+            missed: BTreeSet::new(),
             stolen: BTreeSet::new(),
         });
         let now = self.desk.now;
@@ -299,7 +302,7 @@ impl Play<'_> {
     pub(super) fn client_is_gone(&mut self, who: usize) {
         let Some(at) = self.speaker(who) else { return };
         let id = self.clients[at].id;
-        self.desk.exchange.out.forget(End::Session(id));
+        self.lose_unread(at);
         self.desk.exchange.close_session(id, Farewell { reason: String::new(), code: 0 });
     }
 
@@ -319,7 +322,15 @@ impl Play<'_> {
         let unread = unread.collect();
         let client = &mut self.clients[at];
         (client.open, client.speaks, client.unread) = (false, false, unread);
-        self.desk.exchange.out.forget(End::Session(id));
+        self.lose_unread(at);
+    }
+
+    /// What waits for a client is never read.
+    fn lose_unread(&mut self, at: usize) {
+        let end = End::Session(self.clients[at].id);
+        let unread = self.marks.find(self.desk.exchange.out.waiting(end));
+        self.clients[at].missed.extend(unread);
+        self.desk.exchange.out.forget(end);
     }
 
     /// Reads what a session got; says whether there was anything.
