@@ -153,8 +153,9 @@ impl Play<'_> {
             let at = self.clients.len() - 1;
             let hello = if modern { "server/discover" } else { "initialize" };
             let which = REQUESTS.iter().position(|(method, _)| *method == hello);
+            let what = which.unwrap_or(0);
             let step =
-                Step { deed: Deed::Ask, who: at, what: which.unwrap_or(0), a: 1, b: 0, bytes: b"" };
+                Step { deed: Deed::Ask, who: at, what, a: 1, b: 0, bytes: b"", maimed: false };
             let line = self.compose(at, &step);
             self.client_says(at, &line);
         }
@@ -181,7 +182,7 @@ impl Play<'_> {
             }
             Deed::Maim => {
                 let deed = [Deed::Ask, Deed::Notify, Deed::Reply, Deed::Ask][step.what & 3];
-                let part = Step { deed, what: step.what >> 2, a: step.a, b: step.b, ..*step };
+                let part = Step { deed, what: step.what >> 2, maimed: true, ..*step };
                 self.compose(at, &part)
             }
             _ => self.compose(at, step),

@@ -72,6 +72,8 @@ pub(super) struct Step<'a> {
     pub(super) b: u8,
     /// What it quotes: of [`Deed::Maim`] and [`Deed::Babble`] alone.
     pub(super) bytes: &'a [u8],
+    /// It is [`Deed::Maim`], and `deed` what is maimed.
+    pub(super) maimed: bool,
 }
 
 /// The steps of an input.
@@ -99,6 +101,6 @@ impl<'a> Iterator for Script<'a> {
         let (bytes, rest) = rest.split_at(length);
         self.0 = rest;
         let (who, what) = (usize::from(*who), usize::from(*what));
-        Some(Step { deed, who, what, a: *a, b: *b, bytes })
+        Some(Step { deed, who, what, a: *a, b: *b, bytes, maimed: false })
     }
 }

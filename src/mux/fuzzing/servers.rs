@@ -203,7 +203,8 @@ impl Play<'_> {
     pub(super) fn server_deed(&mut self, step: &Step<'_>) -> usize {
         let Some(at) = self.running(step.who) else { return 0 };
         let deeds = [Deed::Answer, Deed::Tell, Deed::Demand, Deed::Answer];
-        let part = Step { deed: deeds[step.what & 3], what: step.what >> 2, ..*step };
+        let deed = deeds[step.what & 3];
+        let part = Step { deed, what: step.what >> 2, maimed: true, ..*step };
         let line = match step.deed {
             Deed::Babble => Some(step.bytes.to_vec()),
             Deed::Maim => self.say(at, &part).map(|mut line| {
