@@ -43,6 +43,22 @@ pub(super) enum Deed {
     Govern,
 }
 
+impl Deed {
+    /// Whether it is something that a client or a server says.
+    pub(super) fn is_talk(self) -> bool {
+        !matches!(
+            self,
+            Self::Flood
+                | Self::Start
+                | Self::Die
+                | Self::Pass
+                | Self::Open
+                | Self::Leave
+                | Self::Govern
+        )
+    }
+}
+
 const DEEDS: [Deed; 16] = [
     Deed::Ask,
     Deed::Notify,
