@@ -102,7 +102,7 @@ fn of_a_server_that_misses_a_file_it_says_the_line_that_shows_it_and_no_others_g
     );
     let file = format!("[server]\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n");
     home.tenant("acme", &file);
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let mut session = home.connect("acme");
     session.ask("initialize", json!({}));
     let page = until(&home, 0, "crash-loop");
