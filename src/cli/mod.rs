@@ -14,8 +14,10 @@ mod call;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 mod entry;
 mod failure;
+mod lending;
 mod logs;
 mod pages;
 mod print;
@@ -70,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Tools(args) => call::tools(&args),
         Command::Call(args) => call::call(&args),
         Command::Demo => demo::run(),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Entry(args) => entry::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

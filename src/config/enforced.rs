@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 30] = [
+const TENANT: [&str; 33] = [
     "name",
     "status",
     "trial_until",
@@ -24,6 +24,7 @@ const TENANT: [&str; 30] = [
     "server.shared_capabilities",
     "server.default",
     "server.sandbox.require",
+    "server.sandbox.groups",
     "grant.users",
     "grant.groups",
     "grant.servers",
@@ -31,17 +32,27 @@ const TENANT: [&str; 30] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.storage",
     "quota.memory",
     "quota.cpus",
     "quota.processes",
     "quota.io",
     "sandbox.require",
+    "sandbox.groups",
     "features",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 7] =
-    ["admins", "idle_exit", "orphan_timeout", "drain", "log.level", "log.retention", "defaults"];
+const MAIN: [&str; 8] = [
+    "admins",
+    "uid_range",
+    "idle_exit",
+    "orphan_timeout",
+    "drain",
+    "log.level",
+    "log.retention",
+    "defaults",
+];
 
 /// Keys that are told as one, whatever they hold.
 const WHOLE: [&str; 6] =

@@ -39,6 +39,7 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
+pub use meant::layers_required;
 pub use offer::Offers;
 pub use origin::{Setting, effective};
 pub use problem::Problem;

@@ -8,12 +8,14 @@ pub mod cgroup;
 mod enter;
 mod failure;
 mod filter;
+pub mod idmap;
 mod init;
 mod keeper;
 mod offspring;
 mod ruleset;
 mod server;
 pub mod stage;
+pub mod storage;
 mod tree;
 
 pub use offspring::{children, running_below};

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::estate::{Estate, EstateError, Ground};
+use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
 use crate::config::links_to;
@@ -19,6 +21,7 @@ use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sandbox::cgroup::Bounds;
+use crate::sandbox::storage;
 use crate::sys;
 use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
@@ -51,25 +54,77 @@ pub(super) enum PrepareError {
         /// Why.
         source: io::Error,
     },
+    /// A directory that is not the server's to use.
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    /// A group that it cannot have.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// A path that JSON cannot carry.
     #[error("{0} is not UTF-8 (rename it)")]
     NotText(PathBuf),
 }
 
-/// Makes the directories of a child and its plan; `bounded` where a control group counts for its tenant.
+/// That a child is not started, as its mux hears it.
+#[derive(Debug)]
+pub(super) struct NotReady {
+    pub(super) reason: String,
+    /// Whether trying again without a change is pointless.
+    pub(super) permanent: bool,
+}
+
+impl From<PrepareError> for NotReady {
+    fn from(error: PrepareError) -> Self {
+        // Whose a directory or a group is stays so until somebody changes it.
+        let permanent = match &error {
+            PrepareError::Directory { .. } => false,
+            PrepareError::Estate(error) => !matches!(error, EstateError::Directory(..)),
+            PrepareError::Group(_) | PrepareError::NotText(_) => true,
+        };
+        Self { reason: error.to_string(), permanent }
+    }
+}
+
+impl From<io::Error> for NotReady {
+    fn from(error: io::Error) -> Self {
+        Self { reason: error.to_string(), permanent: false }
+    }
+}
+
+/// How the supervisor makes any child.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) layout: Layout,
+    /// The user that the supervisor runs as.
+    pub(super) owner: String,
+    pub(super) backend: Backend,
+    /// Whether a control group counts for its tenant.
+    pub(super) bounded: bool,
+    /// Who the child is to be (system mode).
+    pub(super) standing: Option<Standing>,
+}
+
+/// Makes the directories of a child and its plan.
 pub(super) fn prepare(
-    layout: &Layout,
-    owner: &str,
-    backend: Backend,
+    means: &Means,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
-    bounded: bool,
 ) -> Result<Prepared, PrepareError> {
+    let Means { layout, owner, backend, bounded, standing } = means;
+    // A user of the tenant's own is called as the tenant.
+    let owner = if standing.is_some() { tenant.id.as_str() } else { owner };
     let home = layout.tenant_home(&tenant.id);
-    open_private(&home)?;
     let data_path = data_directory(layout, tenant);
-    let data = open_private(&data_path)?;
+    let (identity, data) = match standing {
+        None => (None, own_ground(&home, &data_path)?),
+        Some(standing) => {
+            let identity = standing.identity(&server.sandbox.groups)?;
+            let range = standing.range;
+            let data = grounds(layout, tenant, &Estate { identity: &identity, range })?;
+            (Some(identity), data)
+        }
+    };
     let user = holder.map_or(owner, |holder| holder.user.as_str());
     let data_text = text(&data_path)?;
     let values = Values {
@@ -86,16 +141,55 @@ pub(super) fn prepare(
         env: environment(tenant, server, &text(&home)?, &values, user),
         data: text(&data_real)?,
         home: text(&home_real)?,
-        identity: None,
-        backend,
+        identity,
+        keeper: standing.as_ref().map(Standing::keeper),
+        backend: *backend,
         require: server.sandbox.require.clone(),
-        view: view(server, [(&data_path, &data_real), (&home, &home_real)])?,
+        view: View {
+            data_owner: data.owner,
+            data_shared: data.shared,
+            ..view(server, [(&data_path, &data_real), (&home, &home_real)])?
+        },
         network: network(server),
-        limits: limits(tenant, backend, bounded),
+        limits: limits(tenant, *backend, *bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
-    Ok(Prepared { plan, program, data, bounds: Bounds::of(&tenant.quota), seat: None })
+    let bounds = Bounds::of(&tenant.quota);
+    let project = plan.identity.as_ref().map(|identity| identity.uid);
+    // Where it cannot be, the looks at what is stored find out and say so.
+    let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
+    Ok(Prepared { plan, program, data: data.directory, bounds, seat: None })
+}
+
+/// The directories of a server that runs as we do.
+fn own_ground(home: &Path, data: &Path) -> Result<Ground, PrepareError> {
+    open_private(home)?;
+    Ok(Ground::its(open_private(data)?))
+}
+
+/// The directories of a server with a uid of its own.
+fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Ground, PrepareError> {
+    let own = layout.tenant_state(&tenant.id);
+    estate.own(&own, "home")?;
+    Ok(match &tenant.data {
+        None => Ground::its(estate.own(&own, "data")?),
+        Some(data) => estate.lent(data)?,
+    })
+}
+
+impl Prepared {
+    /// With the escape probes in place of the server: the same sandbox around our own binary, which it sees
+    /// beside what the server does.
+    pub(super) fn probing(mut self, binary: &Path) -> Result<Self, PrepareError> {
+        let binary = text(binary)?;
+        self.plan.args = vec!["--role=probe".to_owned()];
+        if !self.plan.view.read.contains(&binary) {
+            self.plan.view.read.push(binary.clone());
+        }
+        self.plan.command = binary;
+        Ok(self)
+    }
 }
 
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
@@ -153,6 +247,7 @@ fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
         open_files: at(quota.open_files).map(u64::from),
         data_bytes: at(quota.memory).filter(|_| !bounded),
         processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
+        file_bytes: at(quota.storage),
     }
 }
 
@@ -234,6 +329,11 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// Stdin, stdout, stderr and lifeline, for who talks to the child without a mux.
+    pub(super) fn into_ends(self) -> [OwnedFd; 4] {
+        [self.stdin, self.stdout, self.stderr, self.lifeline]
+    }
+
     /// In the order of [`wire::ToMux::Started`].
     pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
         vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]

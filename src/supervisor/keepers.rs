@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Prepared};
+use super::child::{self, Means, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -28,6 +28,17 @@ const ENDS_WITHIN: Duration = Duration::from_millis(800);
 const ROUNDS: usize = 64;
 
 impl House {
+    /// How a child of this tenant's is made now.
+    pub(super) fn means(&self, tenant: &TenantId) -> Result<Means, String> {
+        Ok(Means {
+            layout: self.options.layout.clone(),
+            owner: self.owner.1.clone(),
+            backend: self.strength.backend,
+            bounded: self.groups.cgroups.hold(),
+            standing: self.standing(tenant)?,
+        })
+    }
+
     /// A mux asks for a child.
     pub(super) fn start_child(
         &mut self,
@@ -36,13 +47,15 @@ impl House {
         server: &ServerName,
         holder: Option<Holder>,
     ) {
-        let wanted = self.startable(tenant, server);
+        let wanted = self
+            .startable(tenant, server)
+            .and_then(|(configured, server)| Ok((configured, server, self.means(tenant)?)));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let (configured, server) = match wanted {
+        let (configured, server, means) = match wanted {
             Ok(wanted) => wanted,
             Err(reason) => return refuse(cell, &reason, true),
         };
@@ -56,19 +69,16 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                let holder = holder.as_ref();
-                child::prepare(&layout, &owner, backend, &configured, &server, holder, bounded)
+                child::prepare(&means, &configured, &server, holder.as_ref())
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(error) => Err(std::io::Error::other(error).into()),
             };
             let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
@@ -82,19 +92,18 @@ impl House {
         tenant: &TenantId,
         child: u64,
         server: &ServerName,
-        prepared: Result<Box<Prepared>, String>,
+        prepared: Result<Box<Prepared>, NotReady>,
     ) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let (cgroups, number) = (self.groups.cgroups.clone(), cell.number);
         let place = Place(number, child);
         let started = prepared.and_then(|mut prepared| {
-            prepared.seat =
-                cgroups.server(tenant, place, &prepared.bounds).map_err(|e| e.to_string())?;
-            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant));
-            let delivered = delivered.map_err(|error| error.to_string())?;
+            let seat = cgroups.server(tenant, place, &prepared.bounds);
+            prepared.seat = seat.map_err(std::io::Error::other)?;
+            let log = logs::open(&self.options.layout, tenant)?;
+            let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant))?;
             // Without it the keeper could not be held to its end: it loses its lifeline here.
-            let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
+            let keeper = delivered.born.pidfd.try_clone()?;
             Ok((delivered, keeper))
         });
         match started {
@@ -105,13 +114,13 @@ impl House {
                 self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
-            Err(reason) => {
+            Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
                 // A stage that was not started is not in it.
                 cgroups.remove_server(tenant, place);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
-                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
+                cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
             }
         }
     }

@@ -11,6 +11,8 @@ mod sandbox;
 mod server;
 mod settings;
 
+pub use sandbox::required as layers_required;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
