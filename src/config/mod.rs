@@ -38,4 +38,5 @@ mod written;
 
 pub use load::{Loaded, load};
 pub use origin::{Setting, effective};
+pub use patterns::is_host;
 pub use problem::Problem;

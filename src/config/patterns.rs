@@ -79,7 +79,7 @@ pub(super) fn destination(text: &str) -> Option<Destination> {
 }
 
 /// Whether `text` is a host name (RFC 1123) or an IPv4 address.
-pub(super) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))

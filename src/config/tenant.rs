@@ -158,7 +158,8 @@ pub enum Network {
 }
 
 /// One entry of a network allowlist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Destination {
     /// An exact host name or address, or `*.` and a suffix.
     pub host: String,
