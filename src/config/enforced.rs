@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 26] = [
+const TENANT: [&str; 28] = [
     "name",
     "status",
     "trial_until",
@@ -23,6 +23,7 @@ const TENANT: [&str; 26] = [
     "server.start_timeout",
     "server.shared_capabilities",
     "server.default",
+    "server.sandbox.network",
     "server.sandbox.require",
     "grant.users",
     "grant.groups",
@@ -31,13 +32,23 @@ const TENANT: [&str; 26] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "sandbox.network",
     "sandbox.require",
     "features",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 7] =
-    ["admins", "idle_exit", "orphan_timeout", "drain", "log.level", "log.retention", "defaults"];
+const MAIN: [&str; 9] = [
+    "admins",
+    "idle_exit",
+    "orphan_timeout",
+    "drain",
+    "egress.upstream_proxy",
+    "egress.ca_file",
+    "log.level",
+    "log.retention",
+    "defaults",
+];
 
 /// Keys that are told as one, whatever they hold.
 const WHOLE: [&str; 6] =
@@ -120,7 +131,7 @@ mod tests {
     fn what_has_no_effect_yet_is_told_by_its_full_name() {
         let text = r#"
             [servers.git]
-            sandbox = { network = "none" }
+            sha256 = "0"
             [tools]
             require = { a = "admin" }
             [quota]
@@ -131,7 +142,7 @@ mod tests {
             [[grant]]
             tools = ["*"]
         "#;
-        let told = ["grant.tools", "quota.memory", "servers.git.sandbox.network", "tools.require"];
+        let told = ["grant.tools", "quota.memory", "servers.git.sha256", "tools.require"];
         assert_eq!(of(text), told);
     }
 }

@@ -368,6 +368,17 @@ pub struct Settings {
     pub log_level: String,
     /// `[log] retention`: rolled log files kept.
     pub log_retention: u32,
+    /// The way out for tenants with an allowlist.
+    pub egress: Egress,
     /// Dotted names of fields that the file sets and this version does not enforce yet.
     pub not_enforced: Vec<String>,
+}
+
+/// `[egress]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// The HTTP proxy of the house.
+    pub upstream_proxy: Option<Destination>,
+    /// Certificates of authorities to trust besides the system's, PEM.
+    pub ca_file: Option<PathBuf>,
 }

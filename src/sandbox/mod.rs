@@ -4,6 +4,7 @@
 //! applies descriptor and environment hygiene, a session of its own, resource limits and
 //! no_new_privs; [`LAYERS_HELD`] is what it may claim to enforce.
 
+pub mod doors;
 mod keeper;
 mod offspring;
 pub mod stage;

@@ -47,6 +47,7 @@ mod spawn;
 mod status;
 mod stop;
 mod watch;
+mod ways;
 mod why;
 
 use std::io;
@@ -154,6 +155,7 @@ fn fallback() -> Settings {
         drain: Duration::from_secs(5),
         log_level: "info".to_owned(),
         log_retention: 7,
+        egress: crate::config::tenant::Egress::default(),
         not_enforced: Vec::new(),
     }
 }
