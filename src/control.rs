@@ -57,6 +57,8 @@ pub struct TenantStatus {
     pub missing_layers: Vec<String>,
     /// The mux's process id, where it is in use.
     pub mux_pid: Option<i64>,
+    /// The process id of its egress, where a server with an allowlist runs.
+    pub egress_pid: Option<i64>,
     /// Its servers and their children.
     pub servers: Vec<ServerStatus>,
     /// Its sessions.
@@ -78,6 +80,8 @@ pub struct ServerStatus {
     pub command: String,
     /// `tenant`, `user` or `session`.
     pub share: String,
+    /// What it reaches: `none`, `host` (whatever the host does), or its allowlist.
+    pub network: String,
     /// Why it may not run now, and what to do: its sessions wait.
     pub held: Option<String>,
     /// Its children.

@@ -310,6 +310,40 @@ pub fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
+/// Sets attributes of a mount, with `below` of everything mounted below it as well (mount_setattr(2),
+/// Linux 5.12). None is taken away.
+///
+/// # Errors
+/// As mount_setattr(2).
+pub fn set_mount_attributes(
+    mount: impl AsFd,
+    set: rustix::mount::MountAttrFlags,
+    below: bool,
+) -> io::Result<()> {
+    /// `struct mount_attr` of mount_setattr(2).
+    #[repr(C)]
+    struct MountAttr {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        userns: u64,
+    }
+    let attributes = MountAttr { set: u64::from(set.bits()), clear: 0, propagation: 0, userns: 0 };
+    let flags = libc::AT_EMPTY_PATH | if below { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads the structure, whose size is given and which lives through the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<MountAttr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// A pair of connected SOCK_SEQPACKET sockets, close-on-exec.
 ///
 /// # Errors

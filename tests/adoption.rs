@@ -267,7 +267,7 @@ fn a_successor_that_dies_while_it_takes_over_leaves_all_to_the_next_one() {
     let before = belongings(&home, "acme");
     first.kill();
     for _ in 0..12 {
-        let mut command = home.command(&["serve", "--user", "--insecure-unenforced"]);
+        let mut command = home.command(&["serve", "--user"]);
         let mut child = command.stderr(std::process::Stdio::null()).spawn().expect("started");
         std::thread::sleep(a_while(Duration::from_millis(60)));
         child.kill().expect("killed");

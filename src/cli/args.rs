@@ -96,9 +96,6 @@ pub struct Serve {
     /// Leave after this long without a session, for example 15m, or "unlimited"
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub idle_exit: Option<Limit<Duration>>,
-    /// Start tenants although sandbox layers that they require are missing
-    #[arg(long)]
-    pub insecure_unenforced: bool,
 }
 
 /// `connect`
@@ -192,6 +189,9 @@ pub struct Logs {
     /// The tenant, and the server where not all of them are meant
     #[arg(value_name = "TENANT[/SERVER]")]
     pub target: Target,
+    /// The connections of its servers instead of what they wrote
+    #[arg(long)]
+    pub network: bool,
     /// Go on with what comes
     #[arg(short, long)]
     pub follow: bool,

@@ -17,11 +17,7 @@ pub(super) fn run(args: Serve) -> anyhow::Result<u8> {
     let mut layout = rooms::layout(mode)?;
     replace(&mut layout.config, args.config.as_deref())?;
     replace(&mut layout.runtime, args.socket.as_deref())?;
-    rooms::serve(supervisor::Options {
-        layout,
-        idle_exit: args.idle_exit,
-        insecure_unenforced: args.insecure_unenforced,
-    })?;
+    rooms::serve(supervisor::Options { layout, idle_exit: args.idle_exit })?;
     Ok(DONE)
 }
 

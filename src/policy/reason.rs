@@ -71,8 +71,8 @@ pub enum Reason {
         problem: String,
     },
     /// A required layer of the sandbox does not hold.
-    #[error("{tenant} requires sandbox layers that this version does not enforce: {list} (set \
-        sandbox.require = [] in its file, or run tenantd serve --insecure-unenforced)",
+    #[error("{tenant} requires sandbox layers that this machine does not give: {list} (tenantd doctor says \
+        why and what to do)",
         list = Layers(.missing))]
     NotIsolated {
         /// The tenant.

@@ -89,8 +89,7 @@ fn ids() -> Ids {
     }
 }
 
-const NOW: Moment<'_> =
-    Moment { now: 1_000, open_sessions: 0, layers: &[], insecure_unenforced: false, strict: false };
+const NOW: Moment<'_> = Moment { now: 1_000, open_sessions: 0, layers: &[], strict: false };
 
 fn ask(tenant: Option<&Tenant>, server: Option<&str>, owner: bool, moment: Moment<'_>) -> Verdict {
     let (principal, ids) = (alice(), ids());
@@ -188,10 +187,10 @@ fn status_comes_before_layers_and_layers_before_the_quota() {
     assert!(matches!(refused(ask(Some(&one), None, true, full)), Reason::TrialOver(_)));
     one.status = Status::Trial { until: 1_001 };
     let reason = refused(ask(Some(&one), None, true, full)).to_string();
-    assert!(reason.contains("seccomp") && reason.contains("--insecure-unenforced"), "{reason}");
-    let insecure = Moment { insecure_unenforced: true, ..full };
-    assert!(matches!(refused(ask(Some(&one), None, true, insecure)), Reason::SessionQuota { .. }));
-    let last = Moment { open_sessions: 1, ..insecure };
+    assert!(reason.contains("seccomp") && reason.contains("tenantd doctor"), "{reason}");
+    let given = Moment { layers: &[Layer::Seccomp], ..full };
+    assert!(matches!(refused(ask(Some(&one), None, true, given)), Reason::SessionQuota { .. }));
+    let last = Moment { open_sessions: 1, ..given };
     admitted(ask(Some(&one), None, true, last));
     let held = Moment { layers: &[Layer::Seccomp], ..NOW };
     admitted(ask(Some(&one), None, true, held));
@@ -248,14 +247,13 @@ proptest! {
         named in prop::sample::select(vec![None, Some("main"), Some("git"), Some("nosuch")]),
         needs in prop::sample::subsequence(vec![Layer::Seccomp, Layer::Cgroup], 0..=2),
         held in prop::sample::subsequence(vec![Layer::Seccomp, Layer::Cgroup], 0..=2),
-        (owner, strict, insecure_unenforced) in any::<(bool, bool, bool)>(),
+        (owner, strict) in any::<(bool, bool)>(),
         open_sessions in 0_u32..4,
     ) {
         let servers = vec![server("main", true, &needs), server("git", false, &[])];
         let mut one = tenant("acme", servers, vec![to_user(grantee, granted.as_deref(), &[])]);
         one.status = status;
-        let moment =
-            Moment { now: 1_000, open_sessions, layers: &held, insecure_unenforced, strict };
+        let moment = Moment { now: 1_000, open_sessions, layers: &held, strict };
         match ask(Some(&one), named, owner, moment) {
             Verdict::Admit(terms) => {
                 let bound = one.server(&terms.server).expect("it is there");

@@ -1,17 +1,19 @@
 //! The sandbox: the stage, which applies a plan and becomes the server, and the keeper beside it.
 //!
-//! Both run in a role process of their own that is single-threaded for all its life. This version
-//! applies descriptor and environment hygiene, a session of its own, resource limits and
-//! no_new_privs; [`LAYERS_HELD`] is what it may claim to enforce.
+//! All of them run in role processes of their own that are single-threaded for all their lives. Which
+//! layers hold is said by the process in which they hold ([`KeeperWord::Confined`](crate::wire::stage::KeeperWord)),
+//! and nowhere assumed.
 
 pub mod doors;
+mod enter;
+mod failure;
+mod filter;
+mod init;
 mod keeper;
 mod offspring;
+mod ruleset;
+mod server;
 pub mod stage;
+mod tree;
 
 pub use offspring::{children, running_below};
-
-use crate::config::tenant::Layer;
-
-/// The layers of `sandbox.require` that the stage applies.
-pub const LAYERS_HELD: &[Layer] = &[];

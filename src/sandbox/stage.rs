@@ -1,43 +1,55 @@
-//! The stage: one process that receives a plan, forks, and whose child becomes the tenant's server.
+//! The stage: one process that receives a plan, and from which the tenant's server comes.
+//!
+//! ```text
+//!   stage --fork--> leader --fork--> pid 1 of the namespaces --fork--> the server
+//!     |                |
+//!   becomes the      makes the namespaces,
+//!   keeper           says who pid 1 is, ends
+//! ```
 //!
 //! The steps, in order; none can be taken back:
 //!
 //! 1. not dumpable: nobody of this uid reads the plan from memory
-//! 2. the plan and five descriptors arrive on the birth socket
+//! 2. the plan and its descriptors arrive on the birth socket
 //! 3. a session of its own and child subreaper: a server that daemonises stays below this process
 //! 4. fork: the parent becomes the [`keeper`](super::keeper), the child goes on
-//! 5. parent-death signal, standard descriptors, working directory (through its descriptor)
-//! 6. session, umask, default signals, limits, no_new_privs
-//! 7. every other descriptor closed, then execve with exactly the environment of the plan
+//! 5. the cgroup, the tenant's user, the namespaces ([`enter`](super::enter))
+//! 6. fork: pid 1 of the namespaces, [`init`](super::init), makes the root and enters it
+//! 7. fork: the last steps of [`server`](super::server), then execve with exactly the environment of the plan
 //!
-//! A failure after the fork travels to the keeper through a pipe that execve closes.
+//! Without namespaces step 6 is left out. Why a step failed travels to the keeper through a pipe that execve
+//! closes.
 
-use std::ffi::CString;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
-use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd;
-use rustix::net::SendFlags;
+use nix::sys::signal::{SIGKILL, kill};
+use nix::unistd::{self, Pid};
+use rustix::net::{RecvFlags, SendFlags};
 
-use super::keeper;
+use super::failure::{self, Failure};
+use super::keeper::{self, Kept};
+use super::server::become_server;
+use super::{enter, init, tree};
+use crate::config::tenant::Layer;
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
-use crate::wire::stage::{KeeperWord, StagePlan};
+use crate::wire::stage::{Backend, KeeperWord, Network, StagePlan};
 use crate::wire::{self, Birth};
 
-/// The descriptor that the pipe for failures has in the child; all above are closed.
-const FAILURE_FD: i32 = 3;
+/// Descriptors of every birth of a stage; one more is the socket to egress.
+const FEWEST: usize = 6;
 
 /// What the stage was given.
-struct Given {
-    plan: StagePlan,
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    lifeline: OwnedFd,
-    data: OwnedFd,
+pub(super) struct Given {
+    pub(super) plan: StagePlan,
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) data: OwnedFd,
+    /// Where egress takes listeners.
+    pub(super) doors: Option<OwnedFd>,
 }
 
 /// The role's entry.
@@ -45,33 +57,29 @@ pub fn main() -> ExitCode {
     if sys::become_undumpable().is_err() {
         return ExitCode::FAILURE;
     }
-    let Ok(given) = receive() else { return ExitCode::FAILURE };
-    let lifeline = match given.lifeline.try_clone() {
-        Ok(lifeline) => lifeline,
-        Err(_) => return ExitCode::FAILURE,
-    };
-    match run(given) {
+    let Ok((given, lifeline)) = receive() else { return ExitCode::FAILURE };
+    match run(given, &lifeline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("cannot start the server: {error}");
             let word = KeeperWord::NotStarted { reason, permanent: false };
-            // The mux may be gone; then nobody waits for this word.
-            let _ = post::send(&lifeline, &word, &[], SendFlags::empty());
+            keeper::say(&lifeline, &word);
             ExitCode::FAILURE
         }
     }
 }
 
-fn receive() -> Result<Given, PostError> {
-    let (birth, descriptors) = post::birth()?;
+fn receive() -> Result<(Given, OwnedFd), PostError> {
+    let (birth, mut descriptors) = post::birth()?;
     if birth != Birth::Stage {
         return Err(PostError::Descriptors(descriptors.len()));
     }
+    let doors = if descriptors.len() > FEWEST { descriptors.pop() } else { None };
     let [plan, stdin, stdout, stderr, lifeline, data] = post::exactly(descriptors)?;
-    Ok(Given { plan: post::unseal(plan)?, stdin, stdout, stderr, lifeline, data })
+    Ok((Given { plan: post::unseal(plan)?, stdin, stdout, stderr, data, doors }, lifeline))
 }
 
-fn run(given: Given) -> io::Result<()> {
+fn run(mut given: Given, lifeline: &OwnedFd) -> io::Result<()> {
     if given.plan.wire != wire::VERSION {
         return Err(io::Error::other("the supervisor speaks another wire version; restart it"));
     }
@@ -81,145 +89,104 @@ fn run(given: Given) -> io::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let watch = keeper::Watch::new()?;
     let (failure, failed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    let parent = unistd::getpid();
+    let (near, far) = sys::seqpacket_pair()?;
+    let own = unistd::getpid();
     match sys::fork_single_threaded()? {
         Forked::Child => {
-            let error = become_server(&given, &failed, parent);
-            report(&failed, &error);
+            drop((near, failure));
+            lead(given, failed, far, own);
             // Nothing may run on in this copy of the stage; there is nothing to clean up either.
-            nix::sys::signal::kill(unistd::getpid(), nix::sys::signal::SIGKILL)?;
+            kill(unistd::getpid(), SIGKILL)?;
             Ok(())
         }
-        Forked::Parent(server) => {
-            drop(failed);
-            let Given { plan, lifeline, stdin, stdout, stderr, data } = given;
+        Forked::Parent(leader) => {
+            drop((failed, far));
+            let doors = given.doors.take();
+            let namespaces = given.plan.backend != Backend::None;
             // The keeper must not hold the server's pipes: their ends are news to the mux.
-            drop((stdin, stdout, stderr, data));
-            detach_stdio()?;
-            match read_failure(failure) {
-                Some(error) => keeper::say(&lifeline, &not_started(&plan, &error)),
-                None => watch.keep(&lifeline, server),
-            }
+            drop(given);
+            enter::detach_stdio()?;
+            let mut words = failure::told(failure);
+            let last = words.pop();
+            let Some(word @ KeeperWord::Confined { .. }) = last else {
+                keeper::say(lifeline, &last.unwrap_or_else(unsaid));
+                keeper::kill_everything(leader);
+                return Ok(());
+            };
+            keeper::say(lifeline, &word);
+            let kept =
+                if namespaces { Kept::Init(pid_one(&near)?, near) } else { Kept::Server(leader) };
+            watch.keep(lifeline, &kept, doors);
             Ok(())
         }
     }
 }
 
-/// Steps 5 to 7. Returns only with the reason why this process did not become the server.
-fn become_server(given: &Given, failed: &OwnedFd, parent: unistd::Pid) -> io::Error {
-    match try_become(given, failed, parent) {
-        Ok(never) => match never {},
-        Err(error) => error,
+/// Somebody killed a process of the start.
+fn unsaid() -> KeeperWord {
+    let reason = "its process was killed before the server ran".to_owned();
+    KeeperWord::NotStarted { reason, permanent: false }
+}
+
+/// Steps 5 to 7, in the child of the keeper. Comes back in every process that does not become the server.
+fn lead(given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
+    match place(&given, keeper) {
+        Err(failure) => failure::tell(&failed, &failure.word()),
+        Ok(()) if given.plan.backend == Backend::None => {
+            drop(leash);
+            match tree::granted_outside(&given.plan, &given.data) {
+                Ok(granted) => drop(become_server(&given, &granted, &failed, keeper)),
+                Err(failure) => failure::tell(&failed, &failure.word()),
+            }
+        }
+        Ok(()) => match sys::fork_single_threaded() {
+            Ok(Forked::Child) => init::run(given, failed, leash),
+            Ok(Forked::Parent(init)) => {
+                // Without it the keeper cannot send a signal; it sees the end of this pipe.
+                let _ = sys::send_datagram(
+                    &leash,
+                    &init.as_raw().to_ne_bytes(),
+                    &[],
+                    SendFlags::empty(),
+                );
+            }
+            Err(error) => {
+                failure::tell(&failed, &Failure::new("cannot fork", error).word());
+            }
+        },
     }
 }
 
-fn try_become(
-    given: &Given,
-    failed: &OwnedFd,
-    parent: unistd::Pid,
-) -> io::Result<std::convert::Infallible> {
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::SIGKILL)?;
-    if unistd::getppid() != parent {
-        return Err(io::Error::other("the keeper died during the start"));
-    }
+/// Step 5.
+fn place(given: &Given, keeper: Pid) -> Result<(), Failure> {
     let plan = &given.plan;
-    unistd::fchdir(&given.data)?;
-    rustix::stdio::dup2_stdin(&given.stdin)?;
-    rustix::stdio::dup2_stdout(&given.stdout)?;
-    rustix::stdio::dup2_stderr(&given.stderr)?;
-    unistd::setsid()?;
-    // As a login gives it: what keeps others out is the mode of the tenant's own directory.
-    nix::sys::stat::umask(nix::sys::stat::Mode::S_IWGRP | nix::sys::stat::Mode::S_IWOTH);
-    sys::default_signals()?;
-    limit(plan)?;
-    nix::sys::prctl::set_no_new_privs()?;
-    let (program, arguments, environment) = strings(plan)?;
-    if failed.as_raw_fd() == FAILURE_FD {
-        sys::close_from(FAILURE_FD as u32 + 1)?;
-    } else {
-        sys::place_and_close_rest(failed.as_fd(), FAILURE_FD)?;
+    nix::sys::prctl::set_pdeathsig(SIGKILL).map_err(Failure::during("be tied to the keeper"))?;
+    if unistd::getppid() != keeper {
+        return Err(Failure::new("cannot start", io::Error::other("the keeper died")));
     }
-    Ok(unistd::execve(&program, &arguments, &environment)?)
-}
-
-fn limit(plan: &StagePlan) -> io::Result<()> {
-    // A core dump would put what the server holds on disk, outside its own directory.
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    if let Some(most) = plan.limits.open_files {
-        let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NOFILE)?;
-        let most = most.min(hard);
-        setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    if let Some(seat) = &plan.seat {
+        enter::take_seat(seat)?;
     }
-    if let Some(most) = plan.limits.data_bytes {
-        setrlimit(Resource::RLIMIT_DATA, most, most)?;
+    let early = matches!(plan.backend, Backend::UserNamespace | Backend::None);
+    if let (true, Some(identity)) = (early, &plan.identity) {
+        enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
-    Ok(())
-}
-
-type Strings = (CString, Vec<CString>, Vec<CString>);
-
-fn strings(plan: &StagePlan) -> io::Result<Strings> {
-    let text = |text: &str| {
-        CString::new(text).map_err(|_| {
-            io::Error::other("the command, an argument or a variable holds a NUL byte")
-        })
-    };
-    let program = text(&plan.command)?;
-    let arguments = std::iter::once(Ok(program.clone()))
-        .chain(plan.args.iter().map(|argument| text(argument)))
-        .collect::<io::Result<_>>()?;
-    let environment = plan
-        .env
-        .iter()
-        .map(|(key, value)| text(&format!("{key}={value}")))
-        .collect::<io::Result<_>>()?;
-    Ok((program, arguments, environment))
-}
-
-/// Child to keeper: four bytes of errno (0 where there is none), then the text.
-fn report(failed: &OwnedFd, error: &io::Error) {
-    let mut bytes = error.raw_os_error().unwrap_or(0).to_ne_bytes().to_vec();
-    bytes.extend(error.to_string().into_bytes());
-    // After close_range the pipe is at its fixed place; before, at its own. One of the two is open.
-    let fixed = sys::borrow_if_open(FAILURE_FD);
-    let _ = rustix::io::write(fixed.unwrap_or(failed.as_fd()), &bytes);
-}
-
-fn read_failure(failure: OwnedFd) -> Option<io::Error> {
-    let mut bytes = Vec::new();
-    let mut pipe = std::fs::File::from(failure);
-    if pipe.read_to_end(&mut bytes).is_err() || bytes.is_empty() {
-        return None;
-    }
-    let (number, text) = bytes.split_first_chunk::<4>()?;
-    match i32::from_ne_bytes(*number) {
-        0 => Some(io::Error::other(String::from_utf8_lossy(text).into_owned())),
-        number => Some(io::Error::from_raw_os_error(number)),
-    }
-}
-
-fn not_started(plan: &StagePlan, error: &io::Error) -> KeeperWord {
-    let command = plan.command.escape_debug();
-    let (reason, permanent) = match error.kind() {
-        io::ErrorKind::NotFound => {
-            (format!("{command} or its interpreter does not exist (fix server.command)"), true)
+    match (plan.backend, &plan.network) {
+        (Backend::None, Network::Allow { .. }) => {
+            let why = io::Error::other("without it sandbox.network cannot be a list");
+            Err(Failure::new("the network of its own", why).of(Layer::Namespaces))
         }
-        io::ErrorKind::PermissionDenied => {
-            (format!("{command} is not executable (chmod +x, or fix server.command)"), true)
-        }
-        _ if error.raw_os_error() == Some(nix::libc::ENOEXEC) => {
-            (format!("{command} is no program for this machine (fix server.command)"), true)
-        }
-        _ => (format!("{command} could not be started: {error}"), false),
-    };
-    KeeperWord::NotStarted { reason, permanent }
+        (Backend::None, _) => Ok(()),
+        _ => enter::namespaces(plan),
+    }
 }
 
-/// The keeper holds no end of any pipe of the server, nor the birth socket.
-fn detach_stdio() -> io::Result<()> {
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    io::stdout().flush()
+/// The pid that pid 1 of the namespaces has here, as its parent said it.
+fn pid_one(leash: &OwnedFd) -> io::Result<Pid> {
+    let mut bytes = [0; 4];
+    let got = sys::receive_datagram(leash, &mut bytes, RecvFlags::empty())?;
+    if got.bytes != bytes.len() {
+        return Err(io::Error::other("pid 1 of the sandbox was not named"));
+    }
+    Ok(Pid::from_raw(i32::from_ne_bytes(bytes)))
 }

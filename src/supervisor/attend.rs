@@ -21,7 +21,6 @@ use crate::names::{ServerName, TenantId};
 use crate::policy::reason::UNAVAILABLE;
 use crate::policy::{self, Moment, Reason};
 use crate::post;
-use crate::sandbox::LAYERS_HELD;
 use crate::wire::{MuxPlan, ToMux};
 
 impl House {
@@ -93,13 +92,12 @@ impl House {
     }
 
     /// What is true now, for the policy.
-    pub(super) fn moment(&self, tenant: &TenantId) -> Moment<'static> {
+    pub(super) fn moment(&self, tenant: &TenantId) -> Moment<'_> {
         let open = self.cells.get(tenant).map_or(0, |cell| cell.sessions.len());
         Moment {
             now: unix_now(),
             open_sessions: u32::try_from(open).unwrap_or(u32::MAX),
-            layers: LAYERS_HELD,
-            insecure_unenforced: self.options.insecure_unenforced,
+            layers: &self.strength.held,
             strict: false,
         }
     }

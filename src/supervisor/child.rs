@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::spawn::{Binary, Born};
+use super::ways;
 use crate::config::expand::Values;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sys;
-use crate::wire::stage::{Backend, Limits, Network, StagePlan, View};
+use crate::wire::egress::Way;
+use crate::wire::stage::{Backend, Limits, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
@@ -30,6 +32,26 @@ pub(super) struct Prepared {
     plan: StagePlan,
     program: String,
     data: OwnedFd,
+    /// What egress is told of it.
+    way: Option<Way>,
+}
+
+impl Prepared {
+    /// What its tenant's egress must know, where its network is an allowlist.
+    pub(super) fn way(&self) -> Option<&Way> {
+        self.way.as_ref()
+    }
+
+    /// Lets it trust the authorities in this file besides the system's.
+    pub(super) fn trust(&mut self, ca_file: &Path, layout: &Layout) -> Result<(), PrepareError> {
+        let failed = |source| PrepareError::Authorities { path: ca_file.to_owned(), source };
+        let bundle = text(&ways::bundle(ca_file, &layout.state).map_err(failed)?)?;
+        for (name, value) in ways::trust(&self.plan.network, &bundle) {
+            self.plan.env.entry(name).or_insert(value);
+        }
+        self.plan.view.read.push(bundle);
+        Ok(())
+    }
 }
 
 /// Why directories are not ready.
@@ -45,6 +67,14 @@ pub(super) enum PrepareError {
         /// Why.
         source: io::Error,
     },
+    /// The authorities to trust.
+    #[error("cannot use egress.ca_file {path}: {source}")]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A path that JSON cannot carry.
     #[error("{0} is not UTF-8 (rename it)")]
     NotText(PathBuf),
@@ -54,6 +84,7 @@ pub(super) enum PrepareError {
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
+    backend: Backend,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
@@ -78,15 +109,15 @@ pub(super) fn prepare(
         data: data_text.clone(),
         home: text(&home)?,
         identity: None,
-        backend: Backend::None,
-        require: Vec::new(),
+        backend,
+        require: server.sandbox.require.clone(),
         view: view(server)?,
-        network: Network::Host,
+        network: ways::network(server),
         limits: limits(tenant),
         seat: None,
     };
     let program = fingerprint(&plan);
-    Ok(Prepared { plan, program, data })
+    Ok(Prepared { plan, program, data, way: ways::way(server) })
 }
 
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
@@ -110,8 +141,17 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     let sandbox = &server.sandbox;
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
+    let mut read = texts(&sandbox.read)?;
+    let mut links = BTreeMap::new();
+    // A command by another name is a link to what it means.
+    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
+    if program != server.command {
+        links.insert(text(&server.command)?, text(&program)?);
+    }
+    read.push(text(&program)?);
     Ok(View {
-        read: texts(&sandbox.read)?,
+        read,
+        links,
         write: texts(&sandbox.write)?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
@@ -163,6 +203,7 @@ fn environment(
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
+    env.extend(ways::environment(&ways::network(server)));
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
     let ours = [
@@ -197,8 +238,13 @@ impl Delivered {
     }
 }
 
-/// Starts the stage. The server's ends block, as programs expect; the mux's ends do not.
-pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Result<Delivered> {
+/// Starts the stage. `doors` is where egress takes listeners. The server's ends block, as programs expect; the mux's ends do not.
+pub(super) fn birth(
+    binary: &Binary,
+    prepared: &Prepared,
+    doors: Option<OwnedFd>,
+    log: &File,
+) -> io::Result<Delivered> {
     let plan = post::seal(&prepared.plan).map_err(io::Error::other)?;
     let (stdin, feed) = pipe()?;
     let (stdout, out) = pipe()?;
@@ -207,7 +253,7 @@ pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Res
     for ours in [&feed, &stdout, &stderr, &leash] {
         rustix::io::ioctl_fionbio(ours, true)?;
     }
-    let theirs = [
+    let mut theirs = vec![
         plan.as_fd(),
         stdin.as_fd(),
         out.as_fd(),
@@ -215,6 +261,7 @@ pub(super) fn birth(binary: &Binary, prepared: &Prepared, log: &File) -> io::Res
         lifeline.as_fd(),
         prepared.data.as_fd(),
     ];
+    theirs.extend(doors.as_ref().map(AsFd::as_fd));
     let born = binary.start(&Birth::Stage, &theirs, log)?;
     let program = prepared.program.clone();
     Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })

@@ -11,10 +11,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
+use super::egress::Egresses;
 use super::history::History;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
+use super::strength::Strength;
 use super::watch::Watch;
 use super::{Options, logs, memory};
 use crate::auth::{Directory, Ids, Names, Nobodies};
@@ -37,6 +39,8 @@ pub(super) struct House {
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
     pub(super) binary: Binary,
+    /// What confines a server on this machine.
+    pub(super) strength: Strength,
     pub(super) watch: Watch,
     pub(super) handle: Handle,
     pub(super) slips: mpsc::Sender<Returned>,
@@ -47,6 +51,7 @@ pub(super) struct House {
     pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
+    pub(super) egresses: Egresses,
     /// Who waits for a short pause to end; each has a seat of the door.
     pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
@@ -65,11 +70,13 @@ impl House {
             Message::Open(ask) => self.open(*ask),
             Message::Control(ask) => self.control(*ask),
             Message::Cell { tenant, cell, news } => self.on_cell(&tenant, cell, news),
+            Message::Egress { tenant, number, news } => self.on_egress(&tenant, number, news),
             Message::Changed => self.reload(None),
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
         }
+        self.release_egresses();
     }
 
     /// A session is with its mux, or will never be.
@@ -218,7 +225,7 @@ impl House {
             tenant: self.registry.get(id).cloned(),
             plan,
             socket,
-            log: logs::open(&self.options.layout, id)?,
+            log: logs::open(&self.options.layout, id, logs::SERVERS)?,
             memory: memory::open(&self.options.layout, id)?,
             binary: &self.binary,
             house: self.handle.clone(),
@@ -278,7 +285,7 @@ impl House {
 
     fn rotate(&mut self, tenant: &TenantId) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        match logs::rotate(&self.options.layout, tenant) {
+        match logs::rotate(&self.options.layout, tenant, logs::SERVERS) {
             Ok(log) => cell.send(ToMux::Log, vec![log.into()]),
             Err(error) => tracing::error!(%tenant, "the server log cannot be rotated: {error}"),
         }

@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Prepared};
+use super::child::{self, Delivered, PrepareError, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -56,11 +56,24 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
+        let backend = self.strength.backend;
+        let ca_file = self.settings().egress.ca_file.clone();
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, &configured, &server, holder.as_ref())
+                let mut prepared = child::prepare(
+                    &layout,
+                    &owner,
+                    backend,
+                    &configured,
+                    &server,
+                    holder.as_ref(),
+                )?;
+                if let Some(ca_file) = &ca_file {
+                    prepared.trust(ca_file, &layout)?;
+                }
+                Ok::<_, PrepareError>(prepared)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
@@ -81,15 +94,11 @@ impl House {
         server: &ServerName,
         prepared: Result<Box<Prepared>, String>,
     ) {
-        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let started = prepared.and_then(|prepared| {
-            let log = logs::open(&self.options.layout, tenant).map_err(|e| e.to_string())?;
-            let delivered = child::birth(&self.binary, &prepared, &log);
-            let delivered = delivered.map_err(|error| error.to_string())?;
-            // Without it the keeper could not be held to its end: it loses its lifeline here.
-            let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
-            Ok((delivered, keeper))
+            self.birth(tenant, (number, child), &prepared).map_err(|error| error.to_string())
         });
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
         match started {
             Ok((delivered, keeper)) => {
                 cell.children.insert(child, Some(Arc::new(keeper)));
@@ -109,6 +118,24 @@ impl House {
 }
 
 impl House {
+    /// Starts a child; with it comes its keeper.
+    fn birth(
+        &mut self,
+        tenant: &TenantId,
+        child: (u64, u64),
+        prepared: &Prepared,
+    ) -> io::Result<(Delivered, OwnedFd)> {
+        let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
+        let doors = match prepared.way() {
+            Some(way) => Some(self.way_out(tenant, child, way)?),
+            None => None,
+        };
+        let delivered = child::birth(&self.binary, prepared, doors, &log)?;
+        // Without it the keeper could not be held to its end: it loses its lifeline here.
+        let keeper = delivered.born.pidfd.try_clone()?;
+        Ok((delivered, keeper))
+    }
+
     /// Makes sure that keepers are gone within a second.
     pub(super) fn see_off(&mut self, keepers: impl IntoIterator<Item = Arc<OwnedFd>>) {
         self.parted.retain(|keeper| keeper.strong_count() > 0);

@@ -17,6 +17,7 @@ mod child;
 mod door;
 mod doors;
 mod doorway;
+mod egress;
 mod entrance;
 mod ground;
 mod hand;
@@ -46,6 +47,7 @@ mod socket;
 mod spawn;
 mod status;
 mod stop;
+mod strength;
 mod watch;
 mod ways;
 mod why;
@@ -76,8 +78,6 @@ pub struct Options {
     pub layout: Layout,
     /// Leave when there was no session for so long; without one, as the settings say.
     pub idle_exit: Option<Limit<Duration>>,
-    /// Serve tenants whose required sandbox layers do not hold.
-    pub insecure_unenforced: bool,
 }
 
 /// Why the supervisor does not run.

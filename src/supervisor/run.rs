@@ -11,12 +11,14 @@ use tokio::sync::mpsc;
 use super::adopt::Search;
 use super::doors::Doors;
 use super::doorway::Doorway;
+use super::egress::Egresses;
 use super::history::History;
 use super::house::{House, unix_now};
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
 use super::replace::{Replacing, held_back};
 use super::spawn::Binary;
+use super::strength;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
@@ -41,6 +43,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
     let uid = nix::unistd::geteuid().as_raw();
+    let binary = Binary::open().map_err(cannot("open this program"))?;
     let mut house = House {
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
@@ -48,7 +51,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
-        binary: Binary::open().map_err(cannot("open this program"))?,
+        strength: strength::find(&binary, None),
+        binary,
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
         slips,
@@ -57,6 +61,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         parted: Vec::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
+        egresses: Egresses::default(),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
@@ -84,7 +89,7 @@ fn greet(house: &House) {
     let mode = house.options.layout.mode.as_str();
     let tenants = house.registry.len();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), mode, tenants, "tenantd serves");
-    for layer in super::status::not_isolated() {
+    for layer in super::status::not_isolated(&house.strength) {
         tracing::warn!("NOT ISOLATED {layer}");
     }
     for tenant in house.registry.iter().filter(|tenant| !tenant.not_enforced.is_empty()) {

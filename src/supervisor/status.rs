@@ -11,6 +11,8 @@ use super::cell::Cell;
 use super::child::data_directory;
 use super::house::{House, unix_now};
 use super::message::{ControlAsk, ControlWhat, Reply};
+use super::strength::{ALL, Strength};
+use super::ways;
 use crate::config::tenant::{Layer, Share, Status, Tenant};
 use crate::control::{
     ChildStatus, ControlError, ListReply, ServerStatus, SessionStatus, StatusReply,
@@ -19,15 +21,13 @@ use crate::control::{
 use crate::names::{ServerName, TenantId};
 use crate::policy::reason::quoted;
 use crate::policy::{self, Asker, Moment};
-use crate::sandbox::LAYERS_HELD;
+use crate::wire::stage::Missing;
 use crate::wire::{ChildLine, MuxStatus, SessionLine, ToMux};
 
 /// How long a mux may take to tell how it is.
 const MUX_TELLS: Duration = Duration::from_secs(1);
 /// What is said of one that does not.
 pub(super) const SILENT: &str = "its mux does not answer";
-/// All layers, in the order of the documentation.
-const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
 
 impl House {
     /// Answers a question of the control API, perhaps later.
@@ -164,7 +164,7 @@ impl House {
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
-            not_isolated: not_isolated(),
+            not_isolated: not_isolated(&self.strength),
             not_enforced,
             problems,
         }
@@ -179,6 +179,8 @@ impl House {
             look.base.problems =
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
+        look.base.problems.extend(self.egresses.problem(id, unix_now()));
+        look.base.egress_pid = self.egresses.pid(id).map(i64::from);
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
@@ -197,6 +199,7 @@ impl House {
             name: name.to_string(),
             command: String::new(),
             share: "tenant".to_owned(),
+            network: "none".to_owned(),
             held: Some(held.clone()),
             children: Vec::new(),
         };
@@ -279,17 +282,19 @@ fn describe(tenant: &Tenant, data: String, moment: Moment<'_>) -> TenantStatus {
             Share::Session => "session",
         }
         .to_owned(),
+        network: ways::shown(server),
         held: policy::runs(tenant, server, moment).err().map(|reason| reason.ailment().message),
         children: Vec::new(),
     });
+    let missing = ALL.into_iter().filter(|layer| !moment.layers.contains(layer));
     TenantStatus {
         id: tenant.id.to_string(),
         name: tenant.name.clone(),
         status: status_word(tenant),
         data,
         digest: tenant.digest.clone(),
-        layers: LAYERS_HELD.iter().map(|layer| layer.as_str().to_owned()).collect(),
-        missing_layers: missing().map(|layer| layer.as_str().to_owned()).collect(),
+        layers: moment.layers.iter().map(|layer| layer.as_str().to_owned()).collect(),
+        missing_layers: missing.map(|layer| layer.as_str().to_owned()).collect(),
         servers: servers.collect(),
         ..TenantStatus::default()
     }
@@ -359,21 +364,17 @@ pub(super) fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn missing() -> impl Iterator<Item = Layer> {
-    ALL.into_iter().filter(|layer| !LAYERS_HELD.contains(layer))
-}
-
-pub(super) fn not_isolated() -> Vec<String> {
-    let why = |layer| match layer {
+/// What the operator must know of this machine before trusting it with what should be apart.
+pub(super) fn not_isolated(strength: &Strength) -> Vec<String> {
+    let means = |layer| match layer {
         Layer::Namespaces => "a server sees the user's files, processes and network",
-        Layer::Landlock => "the kernel does not confine a server to its directories",
+        Layer::Landlock => "the kernel does not confine a server to its directories a second time",
         Layer::Seccomp => "a server may make every system call",
         Layer::Cgroup => "memory, processors and processes of a tenant are not bounded as a whole",
     };
-    missing()
-        .map(|layer| {
-            let (name, why) = (layer.as_str(), why(layer));
-            format!("{name}: not enforced by this version, {why}; run only servers that you trust with this")
-        })
-        .collect()
+    let line = |missing: &Missing| {
+        let (name, means) = (missing.layer.as_str(), means(missing.layer));
+        format!("{name}: {means} ({})", missing.why)
+    };
+    strength.missing.iter().map(line).collect()
 }

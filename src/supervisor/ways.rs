@@ -109,10 +109,12 @@ pub(super) fn environment(network: &Network) -> BTreeMap<String, String> {
 }
 
 /// What tells programs which authorities to trust; nothing where they reach nobody.
-pub(super) fn trust(network: &Network, bundle: Option<&Path>) -> BTreeMap<String, String> {
-    let bundle = bundle.filter(|_| *network != Network::None).and_then(Path::to_str);
+pub(super) fn trust(network: &Network, bundle: &str) -> BTreeMap<String, String> {
+    if *network == Network::None {
+        return BTreeMap::new();
+    }
     let names = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
-    names.into_iter().filter_map(|name| Some((name.to_owned(), bundle?.to_owned()))).collect()
+    names.into_iter().map(|name| (name.to_owned(), bundle.to_owned())).collect()
 }
 
 /// Where distributions keep the system's authorities: Debian and its kin, Fedora's, SUSE's, Alpine's.
@@ -152,14 +154,14 @@ mod tests {
     use super::*;
 
     fn list(entries: &[(&str, u16)]) -> Vec<Destination> {
-        let entry = |(host, port): &(&str, u16)| Destination { host: (*host).to_owned(), port: *port };
+        let entry =
+            |(host, port): &(&str, u16)| Destination { host: (*host).to_owned(), port: *port };
         entries.iter().map(entry).collect()
     }
 
     fn at(doorways: &[Doorway]) -> Vec<String> {
-        let one = |doorway: &Doorway| {
-            format!("{} {} {:?}", doorway.host, doorway.address, doorway.ports)
-        };
+        let one =
+            |doorway: &Doorway| format!("{} {} {:?}", doorway.host, doorway.address, doorway.ports);
         doorways.iter().map(one).collect()
     }
 
@@ -184,10 +186,7 @@ mod tests {
     #[test]
     fn localhost_is_where_programs_look_for_it_and_nothing_stands_twice() {
         let list = list(&[("localhost", 5432), ("127.0.0.1", 5432), ("127.0.0.1", 80)]);
-        let expected = [
-            "127.0.0.1 127.0.0.1 [80, 5432]",
-            "localhost ::1 [5432]",
-        ];
+        let expected = ["127.0.0.1 127.0.0.1 [80, 5432]", "localhost ::1 [5432]"];
         assert_eq!(at(&doorways(&list)), expected);
     }
 
@@ -215,8 +214,8 @@ mod tests {
         assert_eq!(meta.permissions().mode() & 0o777, 0o644);
         let system = SYSTEM.iter().find_map(|path| std::fs::read_to_string(path).ok());
         assert!(text.starts_with(&system.unwrap_or_default()));
-        let env = trust(&Network::Host, Some(&path));
-        assert_eq!(env.get("SSL_CERT_FILE").map(String::as_str), path.to_str());
-        assert!(trust(&Network::None, Some(&path)).is_empty());
+        let env = trust(&Network::Host, "/x/ca-bundle.pem");
+        assert_eq!(env["SSL_CERT_FILE"], "/x/ca-bundle.pem");
+        assert!(trust(&Network::None, "/x/ca-bundle.pem").is_empty());
     }
 }

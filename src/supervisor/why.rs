@@ -195,8 +195,8 @@ fn of_reason(reason: &Reason, file: &str) -> String {
             format!("set a later trial_until, or status = \"active\", in {file}")
         }
         Reason::NotIsolated { .. } => format!(
-            "set sandbox.require = [] in {file} if its servers may run without these layers, or start \
-             the supervisor with --insecure-unenforced"
+            "tenantd doctor says what this machine lacks and how it gets it; or name in sandbox.require of \
+             {file} only the layers without which its servers may not run"
         ),
         other => other.to_string(),
     }

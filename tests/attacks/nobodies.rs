@@ -16,7 +16,7 @@ fn a_user_whom_the_namespace_does_not_map_is_nobody() {
     home.tenant("acme", &granted(&documents_tenant(), &[OVERFLOW, OTHER]));
     let binary = tenantd().to_str().expect("a path of UTF-8");
     let mut command = std::process::Command::new("unshare");
-    command.args(["--user", "--map-root-user", binary, "serve", "--user", "--insecure-unenforced"]);
+    command.args(["--user", "--map-root-user", binary, "serve", "--user"]);
     command.env("TENANTD_HOME", home.path()).current_dir("/");
     command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
     crate::support::as_test_user(&mut command);

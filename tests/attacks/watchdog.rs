@@ -64,7 +64,7 @@ fn the_watchdog_is_fed_throughout_an_attack() {
 fn a_supervisor_that_is_stopped_does_not_feed_the_watchdog() {
     let home = Home::new();
     let mut command = std::process::Command::new(tenantd());
-    command.args(["serve", "--user", "--insecure-unenforced"]).current_dir("/");
+    command.args(["serve", "--user"]).current_dir("/");
     command.env("TENANTD_HOME", home.path()).env("WATCHDOG_USEC", "2000000");
     as_test_user(&mut command).stdin(std::process::Stdio::null());
     let supervisor = home.launch(command);

@@ -181,7 +181,7 @@ impl Home {
 
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
-        let mut command = self.command(&["serve", "--user", "--insecure-unenforced"]);
+        let mut command = self.command(&["serve", "--user"]);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         self.launch(command)
     }
@@ -206,7 +206,7 @@ impl Home {
     /// As [`Home::start`], of another program than the one under test: a copy that can be replaced.
     pub(crate) fn start_program(&self, program: &Path) -> Supervisor<'_> {
         let mut command = Command::new(program);
-        command.args(["serve", "--user", "--insecure-unenforced"]);
+        command.args(["serve", "--user"]);
         command.env("TENANTD_HOME", self.path()).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         as_test_user(&mut command);
@@ -215,10 +215,10 @@ impl Home {
 
     /// What starts a supervisor in system mode.
     pub(crate) fn system_command(&self, wrapper: &[&str]) -> Command {
-        let words = ["serve", "--system", "--insecure-unenforced"].map(AsRef::as_ref);
+        let words = ["serve", "--system"].map(AsRef::as_ref);
         let mut all = wrapper.iter().map(AsRef::as_ref).chain([tenantd().as_os_str()]);
         let mut command = Command::new(all.next().expect("the binary"));
-        command.args(all).args::<[&std::ffi::OsStr; 3], _>(words);
+        command.args(all).args::<[&std::ffi::OsStr; 2], _>(words);
         command.env("TENANTD_HOME", self.path()).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -166,8 +166,6 @@ fn serve(binary: &Path, root: &Path, mode: Mode) -> io::Result<Command> {
     command
         .arg("serve")
         .arg(format!("--{}", mode.as_str()))
-        // The demo says what does not hold; it must run where not everything does.
-        .arg("--insecure-unenforced")
         .args(["--idle-exit", IDLE_EXIT])
         .env("NOTIFY_SOCKET", root.join("ready.sock"))
         .stdin(Stdio::null())

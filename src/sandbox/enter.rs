@@ -1,0 +1,107 @@
+//! Into the namespaces: from a process like any other to one that has nothing of the host but what its
+//! tree will hold.
+//!
+//! The order matters. The cgroup first, while its files are in reach; with user namespaces then the
+//! tenant's own user, so that nothing of root is left when the namespaces are made; without them the
+//! user comes last ([`Backend::Root`]), because making a root needs what root may.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{self, Gid, Uid};
+
+use super::failure::Failure;
+use crate::config::tenant::Layer;
+use crate::sys;
+use crate::wire::Identity;
+use crate::wire::stage::{Backend, Network, Seat, StagePlan};
+
+/// Joins the cgroup that the supervisor made for this server. What is started from here on is in it.
+pub(super) fn take_seat(seat: &Seat) -> Result<(), Failure> {
+    for path in &seat.procs {
+        let join = std::fs::write(path, "0");
+        join.map_err(|error| Failure::new(format!("cannot join {path}"), error).of(Layer::Cgroup))?;
+    }
+    Ok(())
+}
+
+/// Becomes another user for good (credentials(7)): real, effective and saved ids, and all groups.
+pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
+    let groups: Vec<_> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    unistd::setgroups(&groups)?;
+    unistd::setresgid(gid, gid, gid)?;
+    unistd::setresuid(uid, uid, uid)?;
+    if unistd::setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok()
+        && identity.uid != 0
+    {
+        return Err(io::Error::other("the way back to root is still open"));
+    }
+    // The kernel opens a process that changes its user to that user's others.
+    sys::become_undumpable()
+}
+
+/// Makes the namespaces; the next fork is pid 1 of the new pid namespace.
+pub(super) fn namespaces(plan: &StagePlan) -> Result<(), Failure> {
+    let mut flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    flags.set(CloneFlags::CLONE_NEWNET, plan.network != Network::Host);
+    flags.set(CloneFlags::CLONE_NEWUSER, plan.backend == Backend::UserNamespace);
+    let (uid, gid) = (unistd::getuid(), unistd::getgid());
+    let failed = |error| Failure::new("cannot make namespaces", error).of(Layer::Namespaces);
+    unshare(flags).map_err(|error| failed(error.into()))?;
+    if plan.backend == Backend::UserNamespace {
+        map(uid, gid).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Maps the one user and group to themselves (user_namespaces(7)): every file and path means inside what
+/// it means outside.
+fn map(uid: Uid, gid: Gid) -> io::Result<()> {
+    // The files of an undumpable process belong to root, who is somebody else here.
+    nix::sys::prctl::set_dumpable(true)?;
+    let mapped = std::fs::write("/proc/self/setgroups", "deny")
+        .and_then(|()| std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")))
+        .and_then(|()| std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")));
+    sys::become_undumpable()?;
+    mapped
+}
+
+/// Gives up every capability, now and for whatever is executed (capabilities(7)).
+pub(super) fn drop_capabilities() -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    for one in CapabilitySet::all().iter() {
+        // Those that this kernel does not know cannot be held either.
+        let _ = rustix::thread::remove_capability_from_bounding_set(one);
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
+/// No user namespace can be made below this one. The filter of system calls says the same; this holds for
+/// what the filter's authors did not think of.
+pub(super) fn no_more_namespaces() {
+    // The file is not there without user namespaces, and not ours without one of our own.
+    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+}
+
+/// The name of this host, as the server sees it.
+pub(super) fn name_host(plan: &StagePlan) -> Result<(), Failure> {
+    let name = plan.env.get("TENANTD_TENANT").map_or("tenant", String::as_str);
+    unistd::sethostname(name).map_err(Failure::during("name the host"))
+}
+
+/// Reads nothing, writes nowhere: what a role holds as its standard descriptors while it only waits.
+pub(super) fn detach_stdio() -> io::Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = OwnedFd::from(null);
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(rustix::stdio::dup2_stderr(&null)?)
+}

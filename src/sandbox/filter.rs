@@ -1,0 +1,280 @@
+//! The filter of system calls (seccomp(2)): what no MCP server needs and an attacker would use.
+//!
+//! A list of what is denied, not of what is allowed: node, CPython and whatever comes next run unchanged,
+//! and the rest of the sandbox does not rest on it. Most calls fail with EPERM. Two fail with ENOSYS, so that
+//! libraries take the older call whose arguments a filter can see: clone3(2) and openat2(2).
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::libc::{self, c_int, c_long};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, sock_filter,
+};
+
+use crate::wire::stage::Network;
+
+/// Denied whatever the arguments.
+const NEVER: &[c_long] = &[
+    // Other processes' memory and descriptors.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    libc::SYS_process_madvise,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // Keys of the user and of the session.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // Large parts of the kernel behind one call.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    libc::SYS_lookup_dcookie,
+    // Mounts and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    // Files by number instead of by name, and who may write how much.
+    libc::SYS_open_by_handle_at,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    // The machine.
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_syslog,
+    libc::SYS_vhangup,
+    libc::SYS_nfsservctl,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    // Another personality changes what the rest of this list means; memory that the kernel itself cannot
+    // read is not counted.
+    libc::SYS_personality,
+    libc::SYS_memfd_secret,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_uselib,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ustat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_sysfs,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS__sysctl,
+];
+
+/// Denied where there are no namespaces to keep others out of reach (facts of kernels before Landlock's
+/// later versions): what other processes of this user would notice.
+const NEVER_WITHOUT_NAMESPACES: &[c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_semget,
+    libc::SYS_msgget,
+    libc::SYS_mq_open,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setattr,
+    libc::SYS_ioprio_set,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_process_mrelease,
+];
+
+/// Not there, as far as a library can tell.
+const ABSENT: &[c_long] = &[libc::SYS_clone3, libc::SYS_openat2];
+
+/// fchmodat2(2), Linux 6.6; not in every libc.
+const SYS_FCHMODAT2: c_long = 452;
+/// FS_IOC_FSSETXATTR (linux/fs.h): sets a file's project, which its quota is counted by.
+const FS_IOC_FSSETXATTR: c_int = 0x401c_5820;
+/// Set-user-ID and set-group-ID (inode(7)): programs for others to run.
+const SET_ID: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+
+/// What is around the filter, and so need not be denied by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// Whether there are namespaces.
+    pub(super) namespaces: bool,
+    pub(super) network: &'a Network,
+}
+
+/// Applies the filter to this thread and all that it starts. The last step before execve(2).
+///
+/// # Errors
+/// As seccomp(2); EINVAL where the kernel has no filters.
+pub(super) fn apply(around: Around<'_>) -> io::Result<()> {
+    let denied = denied(around).map_err(io::Error::other)?;
+    let absent = absent().map_err(io::Error::other)?;
+    for program in [&denied, &absent, &older_numbers()] {
+        seccompiler::apply_filter(program).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
+
+fn denied(around: Around<'_>) -> Result<BpfProgram, BackendError> {
+    let mut rules: Rules = NEVER.iter().map(|call| (*call, Vec::new())).collect();
+    if !around.namespaces {
+        rules.extend(NEVER_WITHOUT_NAMESPACES.iter().map(|call| (*call, Vec::new())));
+    }
+    rules.insert(libc::SYS_socket, sockets(around)?);
+    rules.insert(libc::SYS_socketpair, sockets(Around { network: &Network::Host, ..around })?);
+    rules.insert(libc::SYS_clone, new_namespaces()?);
+    rules.insert(
+        libc::SYS_ioctl,
+        [libc::TIOCSTI as c_int, libc::TIOCLINUX as c_int, FS_IOC_FSSETXATTR]
+            .into_iter()
+            .map(|request| SeccompRule::new(vec![equal(1, request.cast_unsigned())?]))
+            .collect::<Result<_, _>>()?,
+    );
+    modes(&mut rules)?;
+    program(rules, SeccompAction::Errno(libc::EPERM.cast_unsigned()))
+}
+
+fn absent() -> Result<BpfProgram, BackendError> {
+    let rules = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
+    program(rules, SeccompAction::Errno(libc::ENOSYS.cast_unsigned()))
+}
+
+fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, BackendError> {
+    let arch = std::env::consts::ARCH.try_into()?;
+    SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
+}
+
+fn equal(argument: u8, value: u32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.into())
+}
+
+fn with_bits(argument: u8, bits: u32) -> Result<SeccompCondition, BackendError> {
+    let masked = SeccompCmpOp::MaskedEq(bits.into());
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits.into())
+}
+
+/// Every family of sockets but those that are left: each of the others is a part of the kernel of its own,
+/// and AF_VSOCK leads out of every namespace.
+fn sockets(around: Around<'_>) -> Result<Vec<SeccompRule>, BackendError> {
+    let mut left = vec![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    if !around.namespaces && *around.network != Network::Host {
+        // Nothing else would keep it from sockets of others, by name or by address.
+        left.clear();
+    }
+    let other = |family: &c_int| {
+        let not = SeccompCmpOp::Ne;
+        let value = u64::from(family.unsigned_abs());
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, not, value)
+    };
+    match left.as_slice() {
+        [] => Ok(Vec::new()),
+        left => {
+            let others = left.iter().map(other).collect::<Result<_, _>>()?;
+            Ok(vec![SeccompRule::new(others)?])
+        }
+    }
+}
+
+/// clone(2) that makes a namespace.
+fn new_namespaces() -> Result<Vec<SeccompRule>, BackendError> {
+    [
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWCGROUP,
+    ]
+    .into_iter()
+    .map(|flag| SeccompRule::new(vec![with_bits(0, flag.cast_unsigned())?]))
+    .collect()
+}
+
+/// Files that others would run as this user, however their mode is given.
+fn modes(rules: &mut Rules) -> Result<(), BackendError> {
+    let calls = [
+        (libc::SYS_fchmod, 1),
+        (libc::SYS_fchmodat, 2),
+        (SYS_FCHMODAT2, 2),
+        (libc::SYS_openat, 3),
+        (libc::SYS_mknodat, 2),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_chmod, 1),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_open, 2),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_creat, 1),
+        #[cfg(target_arch = "x86_64")]
+        (libc::SYS_mknod, 1),
+    ];
+    for (call, argument) in calls {
+        let creates = match call {
+            // The mode of an open that makes nothing is whatever the register held.
+            libc::SYS_openat => Some(2),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open => Some(1),
+            _ => None,
+        };
+        let rule = |bit| {
+            let mut all = vec![with_bits(argument, bit)?];
+            if let Some(flags) = creates {
+                all.push(with_bits(flags, libc::O_CREAT.cast_unsigned())?);
+            }
+            SeccompRule::new(all)
+        };
+        let set = SET_ID.into_iter().map(rule).collect::<Result<_, _>>()?;
+        rules.insert(call, set);
+    }
+    Ok(())
+}
+
+/// The numbers of the x32 ABI are numbers of x86-64 with one bit set, which the other filters do not know:
+/// ENOSYS for all of them.
+fn older_numbers() -> BpfProgram {
+    const X32: u32 = 0x4000_0000;
+    const NUMBER: u32 = 0; // offsetof(struct seccomp_data, nr)
+    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+    vec![
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
+        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, enosys),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]
+}

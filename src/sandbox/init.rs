@@ -1,0 +1,124 @@
+//! Pid 1 of a server's namespaces: makes the tree, starts the server in it, and then only waits. Its end
+//! is the end of every process of the namespace (pid_namespaces(7)), by the kernel's hand.
+//!
+//! ```text
+//!            SIGTERM from the keeper: SIGTERM to the server's group
+//!   WATCHING -----------------------------------------------------> WATCHING
+//!      |  the server ends: says how         the keeper is gone
+//!      v                                        v
+//!     exit                                     exit
+//! ```
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SIGCHLD, SIGTERM, SigSet, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{self, Pid};
+use rustix::net::{RecvFlags, SendFlags};
+
+use super::failure::{self, Failure};
+use super::keeper::reap;
+use super::server::become_server;
+use super::stage::Given;
+use super::{doors, enter, tree};
+use crate::post;
+use crate::sys::{self, Forked};
+use crate::wire::stage::Backend;
+
+/// The role's whole life. `leash` ends with the keeper.
+pub(super) fn run(given: Given, failed: OwnedFd, leash: OwnedFd) {
+    match start(&given, &failed, &leash) {
+        Ok(Some((watch, server))) => {
+            drop((given, failed));
+            wait(&watch, &leash, server);
+        }
+        // The server's own process has come back: it has said why.
+        Ok(None) => {}
+        Err(failure) => failure::tell(&failed, &failure.word()),
+    }
+}
+
+/// Makes the place and forks the server.
+fn start(
+    given: &Given,
+    failed: &OwnedFd,
+    leash: &OwnedFd,
+) -> Result<Option<(SignalFd, Pid)>, Failure> {
+    let plan = &given.plan;
+    let failing = Failure::during("start pid 1");
+    let watch = || -> io::Result<SignalFd> {
+        nix::sys::prctl::set_name(c"tenantd-init")?;
+        // Whoever of the host waits on the terminal's signals is not in here.
+        unistd::setsid()?;
+        let signals: SigSet = [SIGCHLD, SIGTERM].into_iter().collect();
+        signals.thread_block()?;
+        Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    };
+    let watch = watch().map_err(failing)?;
+    // Directories of the new root are for the server to enter, whoever makes them.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
+    let granted = tree::build(plan, &given.data)?;
+    enter::name_host(plan)?;
+    let egress = given.doors.as_ref().map(AsFd::as_fd);
+    doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
+    enter::no_more_namespaces();
+    if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
+        enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
+    }
+    let own = unistd::getpid();
+    match sys::fork_single_threaded().map_err(Failure::during("fork"))? {
+        Forked::Child => {
+            become_server(given, &granted, failed, own);
+            Ok(None)
+        }
+        Forked::Parent(server) => {
+            let hold_nothing = || {
+                enter::detach_stdio()?;
+                enter::drop_capabilities()?;
+                Ok::<(), io::Error>(nix::sys::prctl::set_no_new_privs()?)
+            };
+            hold_nothing().map_err(Failure::during("let go of what pid 1 does not need"))?;
+            let _ = leash;
+            Ok(Some((watch, server)))
+        }
+    }
+}
+
+/// Until the server ends, or the keeper.
+fn wait(watch: &SignalFd, leash: &OwnedFd, server: Pid) {
+    loop {
+        let mut ready = [
+            PollFd::new(leash.as_fd(), PollFlags::POLLIN),
+            PollFd::new(watch.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Blind: better an end than a server that nobody watches.
+            Err(_) => return,
+        }
+        if ready[0].any() == Some(true) && gone(leash) {
+            return;
+        }
+        while let Ok(Some(signal)) = watch.read_signal() {
+            if i32::try_from(signal.ssi_signo) == Ok(SIGTERM as i32) {
+                // It may be gone already; its end is seen as a child's death.
+                let _ = killpg(server, SIGTERM);
+            }
+        }
+        if let Some(word) = reap(server) {
+            // A keeper that is gone needs to know nothing.
+            let _ = post::send(leash, &word, &[], SendFlags::DONTWAIT);
+            return;
+        }
+    }
+}
+
+/// Whether the keeper's end of the leash is closed. Nothing is ever said on it.
+fn gone(leash: &OwnedFd) -> bool {
+    let got = sys::receive_datagram(leash, &mut [0; 1], RecvFlags::DONTWAIT);
+    !matches!(got, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
