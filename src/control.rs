@@ -59,6 +59,8 @@ pub struct TenantStatus {
     pub mux_pid: Option<i64>,
     /// The process id of its egress, where a server with an allowlist runs.
     pub egress_pid: Option<i64>,
+    /// Seconds since its egress died, within the last hour: the servers that used it were started anew.
+    pub egress_died_s: Option<i64>,
     /// Its servers and their children.
     pub servers: Vec<ServerStatus>,
     /// Its sessions.

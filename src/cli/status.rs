@@ -96,6 +96,10 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
     for held in held(tenant) {
         let _ = writeln!(page, "  {} {}", paint.notice("held:"), cut(held, WARNING));
     }
+    if let Some(ago) = tenant.egress_died_s {
+        let what = "its egress died, and the servers that used it were started anew";
+        let _ = writeln!(page, "  {} {what} ({} ago)", paint.alarm("network:"), age(ago));
+    }
     for server in tenant.servers.iter().filter(|server| server.network != "none") {
         let _ = writeln!(page, "  {}", network(server, paint));
     }
@@ -277,6 +281,7 @@ mod tests {
                 missing_layers: vec!["seccomp".into()],
                 mux_pid: Some(7),
                 egress_pid: None,
+                egress_died_s: None,
                 servers: vec![server("main", vec![child("running")]), server("git", vec![])],
                 sessions: (0..=ROWS).map(session).collect(),
                 calls: 9,

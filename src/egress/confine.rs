@@ -156,6 +156,7 @@ fn only_so() -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendError> {
             libc::SYS_fcntl,
             vec![
                 command(libc::F_GETFD)?,
+                command(libc::F_GETFL)?,
                 command(libc::F_GET_SEALS)?,
                 command(libc::F_DUPFD_CLOEXEC)?,
             ],

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::task::JoinHandle;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{EgressNews, Handle, Message};
+use super::pause::Pause;
 use super::spawn::{Born, kill};
 use crate::names::{ServerName, TenantId};
 use crate::post::{self, PostError};
@@ -38,6 +40,7 @@ type Child = (u64, u64);
 #[derive(Debug)]
 struct Egress {
     number: u64,
+    born: Instant,
     pid: i32,
     pidfd: Arc<OwnedFd>,
     control: Arc<OwnedFd>,
@@ -58,6 +61,7 @@ pub(super) struct Egresses {
     of: BTreeMap<TenantId, Egress>,
     /// When one died last, seconds since the epoch.
     died: BTreeMap<TenantId, i64>,
+    pauses: BTreeMap<TenantId, Pause>,
     next: u64,
 }
 
@@ -67,10 +71,9 @@ impl Egresses {
         self.of.get(tenant).map(|egress| egress.pid)
     }
 
-    /// That it died lately.
-    pub(super) fn problem(&self, tenant: &TenantId, now: i64) -> Option<String> {
-        let ago = now - self.died.get(tenant).filter(|at| now - **at < TOLD)?;
-        Some(format!("its egress died {ago} s ago; the servers that used it were started anew"))
+    /// How long ago it died, seconds, where that was lately.
+    pub(super) fn died_ago(&self, tenant: &TenantId, now: i64) -> Option<i64> {
+        self.died.get(tenant).map(|at| now - at).filter(|ago| *ago < TOLD)
     }
 }
 
@@ -114,6 +117,11 @@ impl House {
     }
 
     fn start_egress(&mut self, tenant: &TenantId) -> io::Result<Egress> {
+        let pause = self.egresses.pauses.get(tenant).and_then(|pause| pause.left(Instant::now()));
+        if let Some(left) = pause {
+            let why = format!("the tenant's egress keeps dying; the next try is in {left:.0?}");
+            return Err(io::Error::other(why));
+        }
         let plan = EgressPlan {
             wire: wire::VERSION,
             tenant: tenant.clone(),
@@ -136,7 +144,8 @@ impl House {
         let watch = watch(tenant.clone(), number, watched, self.handle.clone());
         let watch = tokio::task::spawn_local(watch);
         tracing::info!(%tenant, pid, "an egress was started");
-        Ok(Egress { number, pid, pidfd, control, serves: BTreeMap::new(), watch })
+        let born = Instant::now();
+        Ok(Egress { number, born, pid, pidfd, control, serves: BTreeMap::new(), watch })
     }
 
     /// An egress said something, or is gone.
@@ -165,6 +174,8 @@ impl House {
         // It may only be deaf.
         kill(&egress.pidfd);
         self.egresses.died.insert(tenant.clone(), unix_now());
+        let pause = self.egresses.pauses.entry(tenant.clone()).or_default();
+        pause.died(egress.born, Instant::now());
         let serves = std::mem::take(&mut egress.serves);
         tracing::error!(%tenant, servers = serves.len(), "the egress has died: its servers are started anew");
         let servers: BTreeSet<(u64, ServerName)> =

@@ -179,7 +179,7 @@ impl House {
             look.base.problems =
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
-        look.base.problems.extend(self.egresses.problem(id, unix_now()));
+        look.base.egress_died_s = self.egresses.died_ago(id, unix_now());
         look.base.egress_pid = self.egresses.pid(id).map(i64::from);
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);

@@ -1,12 +1,13 @@
 //! When egress comes and goes: with its servers, and with nobody else.
 
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{Held, Home, Session, wait_until};
+use crate::support::{DEADLINE, Held, Home, Session, wait_until};
 use crate::world::{World, logged, python, tool};
 
 fn egress(home: &Home, tenant: &str) -> i32 {
@@ -42,7 +43,10 @@ fn each_tenant_has_an_egress_of_its_own_that_ends_with_its_last_server() {
     for session in sessions {
         session.close();
     }
-    wait_until("both have ended", || held.iter().all(|egress| !egress.is_alive()));
+    assert!(
+        held.iter().all(|egress| egress.ends_within(DEADLINE)),
+        "an egress outlives its servers"
+    );
     let mut again = supervisor.connect("acme");
     again.initialize(json!({}));
     assert_eq!(dial(&mut again, "b")["heard"], "B");
@@ -66,9 +70,10 @@ fn when_an_egress_is_killed_its_servers_are_started_anew_and_sessions_live_on() 
     home.tenant_status("acme", |status| status["egress_pid"].as_i64() != Some(first.into()));
     wait_until("it reaches its host again", || dial(&mut session, "after")["heard"] == "AFTER");
     let status = home.tenant_status("acme", |status| starts(status) >= Some(2));
-    assert!(status["problems"].to_string().contains("its egress died"), "{status}");
+    assert!(status["egress_died_s"].is_i64(), "{status}");
+    let page = String::from_utf8(home.run(&["status"]).stdout).expect("UTF-8");
+    assert!(page.contains("network: its egress died"), "{page}");
     assert_ne!(egress(&home, "acme"), first);
-    assert!(supervisor.log().contains("the egress has died"), "{}", supervisor.log());
     session.close();
     supervisor.stop();
 }
@@ -87,12 +92,13 @@ fn an_egress_outlives_its_supervisor_for_the_servers_that_live() {
     supervisor.kill();
     assert_eq!(dial(&mut session, "without")["heard"], "WITHOUT");
     let supervisor = world.start(&home);
-    assert_eq!(dial(&mut session, "with the next")["heard"], "WITH THE NEXT");
-    assert!(held.is_alive());
+    let heard = dial(&mut session, "with the next");
+    assert_eq!(heard["heard"], "WITH THE NEXT", "{heard}");
+    assert!(!held.ends_within(Duration::ZERO));
     // The next start is the next supervisor's, with an egress of its own; the old one has nobody left.
     home.run(&["restart", "acme"]);
     wait_until("it reaches its host again", || dial(&mut session, "anew")["heard"] == "ANEW");
-    wait_until("the old one has ended", || !held.is_alive());
+    assert!(held.ends_within(DEADLINE), "it outlives its servers");
     assert_ne!(egress(&home, "acme"), first);
     session.close();
     supervisor.stop();

@@ -8,6 +8,7 @@ mod support;
 mod bounds;
 mod judged;
 mod lives;
+mod postgres;
 
 mod reached;
 mod world;

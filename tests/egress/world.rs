@@ -235,7 +235,8 @@ pub(crate) fn tenant(command: &Path, script: &str, network: &str, more: &str) ->
     let script = scripts().join(script);
     let mut read = vec![scripts()];
     if !command.starts_with("/usr") {
-        read.extend(command.parent().map(Path::to_owned));
+        let real = command.canonicalize().expect("a program");
+        read.extend(real.parent().map(Path::to_owned));
     }
     format!(
         "[server]\ncommand = {command:?}\nargs = [{script:?}]\n{more}\n[sandbox]\nnetwork = {network}\n\

@@ -49,7 +49,7 @@ def hold(host, port, count):
     for connection in HELD:
         try:
             connection.sendall(b"x")
-            alive += connection.recv(1) == b"x"
+            alive += connection.recv(1) == b"X"
         except OSError:
             pass
     return {"alive": alive}
