@@ -28,6 +28,9 @@ pub struct SupervisorStatus {
     pub state: String,
     /// The directory of the logs.
     pub log: String,
+    /// What holds `quota.memory`, `cpus` and `processes` of a tenant as a whole: `cgroup v2`, `cgroup v1`, or
+    /// `none: ` and why.
+    pub limits: String,
     /// Sandbox layers that do not hold here, each with why and the cure; empty where all hold.
     pub not_isolated: Vec<String>,
     /// Fields that some file sets and this version does not enforce, as `file: field`.
@@ -110,6 +113,8 @@ pub struct ChildStatus {
     pub starts: i64,
     /// How it ended last, or why it does not run.
     pub last: Option<String>,
+    /// The limit of its control group that it met last.
+    pub limit: Option<String>,
     /// Seconds since it was started.
     pub age_s: i64,
 }

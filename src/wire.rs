@@ -262,6 +262,15 @@ pub enum FromMux {
         /// How it ended.
         reason: String,
     },
+    /// A running child met a limit of its control group.
+    Limited {
+        /// As in [`FromMux::Start`].
+        child: u64,
+        /// Which server.
+        server: ServerName,
+        /// What, for people.
+        what: String,
+    },
     /// A session is over.
     Closed {
         /// Which.
@@ -331,6 +340,8 @@ pub struct ChildLine {
     pub starts: u64,
     /// Why it is not running, or how it ended last.
     pub last: Option<String>,
+    /// The limit of its control group that it met last.
+    pub limit: Option<String>,
     /// The last lines that it wrote to stderr, oldest first, each short.
     pub stderr: Vec<String>,
     /// Seconds since it was started.

@@ -32,8 +32,14 @@ fn environment(session: &mut Session) -> Value {
     serde_json::from_str(said(&session.call("environment", json!({})))).expect("JSON")
 }
 
-fn server_pid(session: &mut Session) -> u32 {
-    environment(session)["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+/// Which process a session's server is: what no other one is called.
+fn process(session: &mut Session) -> Value {
+    environment(session)["process"].take()
+}
+
+fn grandchild(home: &Home, session: &mut Session) -> Held {
+    let number = said(&session.call("grandchild", json!({}))).parse().expect("a pid");
+    home.process("acme", number)
 }
 
 #[test]
@@ -42,14 +48,15 @@ fn a_dying_server_disturbs_nobody_else_and_is_started_again() {
     let supervisor = home.start();
     let (mut a, mut b) = (open(&supervisor, "acme"), open(&supervisor, "acme"));
     let mut other = open(&supervisor, "globex");
-    let untouched = server_pid(&mut other);
+    let untouched = process(&mut other);
     let hold = json!({"name": "hold", "arguments": {"key": "k"}});
     let (of_a, of_b) = (a.ask("tools/call", hold.clone()), b.ask("tools/call", hold));
     a.call("echo", json!({"text": "the server has both"}));
     b.call("echo", json!({"text": "the server has both"}));
-    let died = server_pid(&mut a);
+    let died = process(&mut a);
+    let server = home.server("acme");
     let killed = Instant::now();
-    Held::of(died).expect("the server").kill();
+    server.kill();
     for (session, id) in [(&mut a, &of_a), (&mut b, &of_b)] {
         let answer = session.answer(id);
         assert_eq!(answer["error"]["code"], 503, "{answer}");
@@ -59,8 +66,8 @@ fn a_dying_server_disturbs_nobody_else_and_is_started_again() {
     assert!(killed.elapsed() < Duration::from_millis(500), "{:?}", killed.elapsed());
     echo(&mut a);
     echo(&mut b);
-    assert_ne!(server_pid(&mut a), died);
-    assert_eq!(server_pid(&mut other), untouched);
+    assert_ne!(process(&mut a), died);
+    assert_eq!(process(&mut other), untouched);
     supervisor.stop();
 }
 
@@ -75,7 +82,7 @@ fn after_a_restart_subscriptions_are_renewed_and_a_list_that_differs_called_chan
     for list in ["tools/list", "prompts/list"] {
         session.result(list, json!({}));
     }
-    Held::of(server_pid(&mut session)).expect("the server").kill();
+    home.server("acme").kill();
     // Asked at the old server or the new one, it is answered by one.
     session.result("tools/list", json!({}));
     session.recv_method("notifications/tools/list_changed");
@@ -130,6 +137,12 @@ fn a_server_that_exits_at_once_keeps_its_session_and_says_why() {
     supervisor.stop();
 }
 
+/// A file where the server of acme sees it too: in its data directory.
+fn in_data(home: &Home, name: &str) -> PathBuf {
+    home.directory("state/tenants/acme/data");
+    home.file(&format!("state/tenants/acme/data/{name}"), "")
+}
+
 fn tools(session: &mut Session) -> Vec<String> {
     let listed = session.result("tools/list", json!({}));
     let tools = listed["tools"].as_array().expect("tools");
@@ -139,7 +152,7 @@ fn tools(session: &mut Session) -> Vec<String> {
 #[test]
 fn a_crash_loop_ends_by_itself_and_the_session_hears_of_it() {
     let home = Home::new();
-    let obstacle = home.file("obstacle", "");
+    let obstacle = in_data(&home, "obstacle");
     let told = obstacle.display().to_string();
     home.tenant("acme", &puppet_tenant(&[("PUPPET_EXIT_FILE", &told)], ""));
     let supervisor = home.start();
@@ -173,14 +186,14 @@ fn a_strict_session_ends_with_the_reason_and_its_exit_code() {
 fn a_server_that_was_met_before_greets_its_client_while_it_starts() {
     for era in ["legacy", "modern"] {
         let home = Home::new();
-        let wait = home.path().join("wait");
+        let wait = home.data("acme").join("wait");
         let told = wait.display().to_string();
         let variables = [("PUPPET_WAIT_FILE", told.as_str()), ("PUPPET_ERA", era)];
         home.tenant("acme", &puppet_tenant(&variables, ""));
         let supervisor = home.start();
         let met = supervisor.connect("acme").open(Era::Legacy);
         supervisor.stop();
-        home.file("wait", "");
+        in_data(&home, "wait");
         let supervisor = home.start();
         let mut session = supervisor.connect("acme");
         assert_eq!(session.open(Era::Legacy), met, "{era}: greeted before the server is there");
@@ -219,7 +232,7 @@ fn a_server_that_closes_stdout_and_lives_on_is_replaced() {
     let home = home(&[], "");
     let supervisor = home.start();
     let mut session = open(&supervisor, "acme");
-    let before = Held::of(server_pid(&mut session)).expect("the server");
+    let before = home.server("acme");
     let answer = session.request("tools/call", json!({"name": "close_stdout", "arguments": {}}));
     assert_eq!(answer["error"]["code"], 503, "{answer}");
     assert!(before.ends_within(support::DEADLINE));
@@ -271,10 +284,9 @@ fn a_server_that_exits_while_a_grandchild_holds_its_pipes_is_gone_at_once() {
     let home = home(&[], "");
     let supervisor = home.start();
     let mut session = open(&supervisor, "acme");
-    let grandchild = said(&session.call("grandchild", json!({}))).parse().expect("a pid");
-    let grandchild = Held::of(grandchild).expect("the grandchild");
+    let grandchild = grandchild(&home, &mut session);
     let held = session.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
-    let server = Held::of(server_pid(&mut session)).expect("the server");
+    let server = home.server("acme");
     let killed = Instant::now();
     server.kill();
     assert_eq!(session.answer(&held)["error"]["code"], 503);
@@ -290,9 +302,7 @@ fn nothing_is_left_of_a_server_that_ignores_every_wish() {
     let home = home(&[("PUPPET_STUBBORN", "1")], "");
     let supervisor = home.start();
     let mut session = open(&supervisor, "acme");
-    let server = Held::of(server_pid(&mut session)).expect("the server");
-    let grandchild = said(&session.call("grandchild", json!({}))).parse().expect("a pid");
-    let family = vec![server, Held::of(grandchild).expect("the grandchild")];
+    let family = vec![home.server("acme"), grandchild(&home, &mut session)];
     supervisor.stop();
     assert_eq!(left_after(family, Duration::ZERO), Vec::<String>::new());
 }

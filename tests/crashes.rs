@@ -37,15 +37,9 @@ fn mux(home: &Home, tenant: &str) -> Held {
     held(&home.tenant_status(tenant, |tenant| !tenant["mux_pid"].is_null())["mux_pid"])
 }
 
-/// The keeper of the tenant's one child.
-fn keeper(home: &Home, tenant: &str) -> Held {
-    let running = |tenant: &Value| !tenant["servers"][0]["children"][0]["pid"].is_null();
-    held(&home.tenant_status(tenant, running)["servers"][0]["children"][0]["pid"])
-}
-
-fn grandchild(session: &mut Session) -> Held {
+fn grandchild(home: &Home, session: &mut Session) -> Held {
     let result = session.call("grandchild", json!({}));
-    Held::of(said(&result).parse().expect("a pid")).expect("it runs")
+    home.process("acme", said(&result).parse().expect("a pid"))
 }
 
 fn assert_echoes(session: &mut Session) {
@@ -58,10 +52,10 @@ fn a_killed_mux_ends_its_own_sessions_and_servers_and_no_others() {
     let supervisor = home.start();
     let (mut acme, mut globex) = (open(&home, "acme"), open(&home, "globex"));
     let hold = globex.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
-    let keeper = keeper(&home, "acme");
+    let keeper = home.keeper("acme");
+    let grandchild = grandchild(&home, &mut acme);
     let mut servers = descendants(keeper.pid);
-    servers.push(grandchild(&mut acme));
-    servers.push(keeper);
+    servers.extend([grandchild, keeper]);
     acme.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
     let mux = mux(&home, "acme");
     let killed = Instant::now();
@@ -98,9 +92,10 @@ fn a_killed_keeper_is_answered_for_and_takes_its_server_with_it() {
     let home = home(&[("PUPPET_STUBBORN", "1")]);
     let supervisor = home.start();
     let mut session = open(&home, "acme");
-    let keeper = keeper(&home, "acme");
+    let keeper = home.keeper("acme");
+    let grandchild = grandchild(&home, &mut session);
     let mut servers = descendants(keeper.pid);
-    servers.push(grandchild(&mut session));
+    servers.push(grandchild);
     let hold = session.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
     keeper.kill();
     let answer = session.answer(&hold);
@@ -139,7 +134,7 @@ fn a_stubborn_tree_with_a_call_in_flight_ends_with_its_supervisor() {
     let home = home(&[("PUPPET_STUBBORN", "1")]);
     let supervisor = home.start();
     let mut session = open(&home, "acme");
-    let grandchild = grandchild(&mut session);
+    let grandchild = grandchild(&home, &mut session);
     let hold = session.ask("tools/call", json!({"name": "hold", "arguments": {"key": "k"}}));
     home.tenant_status("acme", |tenant| tenant.to_string().contains(r#""in_flight":1"#));
     let since = Instant::now();

@@ -45,11 +45,21 @@ fn every_step_holds_and_what_is_missing_stands_first() {
     let transcript = String::from_utf8(output.stdout).expect("UTF-8");
     let complaints = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!((output.status.code(), complaints.as_str()), (Some(0), ""), "{transcript}");
-    let warned = transcript.find("NOT ISOLATED: ").expect("no layer is missing?");
+    let warned = transcript.find("NOT ISOLATED: cgroup").expect("no layer is missing?");
     let first = transcript.find("\n1. ").expect("a first act");
     assert!(warned < first, "{transcript}");
+    assert_eq!(transcript.matches("NOT ISOLATED").count(), 1, "{transcript}");
     assert!(!transcript.contains("FAILED") && transcript.contains("exit code 77"), "{transcript}");
-    assert!(transcript.contains("Permission denied"), "{transcript}");
+    for wall in [
+        "around it: namespaces, landlock, seccomp",
+        "acme/data/launch.md: No such file or directory",
+        "kill: No such process",
+        "session.sock': No such file or directory",
+        "interfaces: lo,",
+        "Permission denied",
+    ] {
+        assert!(transcript.contains(wall), "{wall}: {transcript}");
+    }
     nothing_is_left(place.path());
 }
 

@@ -6,7 +6,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Era, Home, Session, documents_tenant, tenant_with, tenantd};
+use support::{Era, Home, Session, documents_tenant, tenant_out_of_reach, tenant_with, tenantd};
 
 /// How acme's file can stand in the way of its sessions: `status` and `sandbox` lines.
 fn suspended() -> String {
@@ -19,10 +19,6 @@ fn trial_until(until: &str) -> String {
 
 fn trial_over() -> String {
     trial_until("2020-01-01T00:00:00Z")
-}
-
-fn needs_a_layer() -> String {
-    documents_tenant().replace("require = []", "require = [\"seccomp\"]")
 }
 
 const BROKEN: &str = "name = 1\n[server\n";
@@ -61,7 +57,7 @@ fn assert_serves(session: &mut Session) {
 fn assert_waits_and_heals(ill: &str, says: &str) {
     let home = Home::new();
     home.tenant("acme", ill);
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let mut session = home.connect("acme");
     let waiting = until_held(&home, says);
     assert_eq!(waiting["sessions"][0]["server"], "main", "{waiting}");
@@ -79,7 +75,7 @@ fn assert_waits_and_heals(ill: &str, says: &str) {
 fn assert_strict_is_refused(ill: &str, code: i32, says: &str) {
     let home = Home::new();
     home.tenant("acme", ill);
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let mut session = strict(&home, "acme");
     let error = session.initialize(json!({}))["error"].take();
     let message = error["message"].as_str().unwrap_or_else(|| panic!("no message: {error}"));
@@ -101,7 +97,7 @@ fn a_session_waits_for_a_trial_that_is_over() {
 
 #[test]
 fn a_session_waits_for_a_layer_that_does_not_hold() {
-    assert_waits_and_heals(&needs_a_layer(), "seccomp");
+    assert_waits_and_heals(&tenant_out_of_reach(), "cgroup");
 }
 
 #[test]
@@ -113,7 +109,7 @@ fn the_owners_session_waits_for_a_file_that_was_never_good() {
 fn a_strict_session_is_refused_with_the_code_of_the_cause() {
     assert_strict_is_refused(&suspended(), 69, "acme is suspended");
     assert_strict_is_refused(&trial_over(), 69, "the trial of acme is over");
-    assert_strict_is_refused(&needs_a_layer(), 78, "seccomp");
+    assert_strict_is_refused(&tenant_out_of_reach(), 78, "cgroup");
     assert_strict_is_refused(BROKEN, 78, "tenants.d/acme.toml:1:8: name = 1");
 }
 
@@ -185,12 +181,12 @@ fn one_server_waits_while_the_other_serves() {
              sandbox.require = {require}\n"
         )
     };
-    home.tenant("acme", &[server("files", "[]"), server("git", "[\"seccomp\"]")].concat());
-    let supervisor = home.start_enforcing();
+    home.tenant("acme", &[server("files", "[]"), server("git", "[\"cgroup\"]")].concat());
+    let supervisor = home.start();
     let mut served = home.connect("acme/files");
     assert_serves(&mut served);
     let mut waiting = home.connect("acme/git");
-    let seen = until_held(&home, "seccomp");
+    let seen = until_held(&home, "cgroup");
     let waits = |server: &str| {
         let sessions = seen["sessions"].as_array().expect("sessions");
         sessions.iter().find(|s| s["server"] == server).map(|s| s["waits"].clone())

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Era, Held, Home, Session, Supervisor, puppet_tenant, said};
+use support::{Era, Home, Session, Supervisor, puppet_tenant, said};
 
 /// Every kind of client on every kind of server.
 const PAIRS: [(Era, &str); 4] = [
@@ -32,14 +32,6 @@ fn seen(session: &mut Session, text: &str) -> usize {
     let lines = session.call("seen", json!({}));
     let lines: Vec<String> = serde_json::from_str(said(&lines)).expect("JSON");
     lines.iter().filter(|line| line.contains(text)).count()
-}
-
-/// The process of a session's server.
-fn process_of(session: &mut Session) -> Held {
-    let found = session.call("environment", json!({}));
-    let found: Value = serde_json::from_str(said(&found)).expect("JSON");
-    let pid = found["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid");
-    Held::of(pid).expect("the server")
 }
 
 #[test]
@@ -84,7 +76,7 @@ fn a_list_that_is_the_same_after_a_death_is_not_called_changed() {
             session.recv_method("notifications/subscriptions/acknowledged");
         }
         session.result("tools/list", json!({}));
-        process_of(&mut session).kill();
+        home.server("acme").kill();
         assert_eq!(said(&session.call("echo", json!({"text": "next"}))), "next");
         // By the time of this answer the comparison is over: it was asked for first.
         assert_eq!(seen(&mut session, "tools/list"), 1, "{era:?} on {server}");
@@ -109,13 +101,13 @@ fn a_modern_task_outlives_its_server_for_the_user_who_made_it() {
     let made = session.result("tools/call", with_tasks(call));
     assert_eq!((&made["resultType"], &made["status"]), (&json!("task"), &json!("working")));
     let get = with_tasks(json!({"taskId": made["taskId"]}));
-    let first = process_of(&mut session);
+    let first = home.server("acme");
     let died = first.pid;
     first.kill();
     let task = session.result("tasks/get", get.clone());
     assert_eq!((&task["taskId"], &task["status"]), (&made["taskId"], &json!("completed")));
     assert_eq!(said(&task["result"]), "done at last");
-    assert_ne!(process_of(&mut session).pid, died, "the next server has answered");
+    assert_ne!(home.server("acme").pid, died, "the next server has answered");
     // A client that has restarted is a session of its own: a modern task is its user's.
     let mut restarted = open(&supervisor, Era::Modern);
     assert_eq!(restarted.result("tasks/get", get)["status"], "completed");

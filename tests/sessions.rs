@@ -319,12 +319,12 @@ fn a_server_is_shared_as_its_tenant_file_says() {
         let home = home(&[], server);
         let supervisor = home.start();
         let (mut a, mut b) = (open(&supervisor, Era::Legacy), open(&supervisor, Era::Legacy));
-        let pid = |session: &mut Session| {
+        let process = |session: &mut Session| {
             let result = session.call("environment", json!({}));
             let found: Value = serde_json::from_str(said(&result)).expect("JSON");
-            found["pid"].as_u64().expect("a pid")
+            found["process"].as_str().expect("a name").to_owned()
         };
-        assert_eq!(pid(&mut a) == pid(&mut b), same, "{server}");
+        assert_eq!(process(&mut a) == process(&mut b), same, "{server}");
         supervisor.stop();
     }
 }

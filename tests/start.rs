@@ -11,7 +11,9 @@ use std::process::Command;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use support::{DEADLINE, Era, Held, Home, Session, descendants, documents_tenant};
+use support::{
+    DEADLINE, Era, Held, Home, Session, descendants, documents_tenant, tenant_out_of_reach,
+};
 
 /// The binary with the environment that a desktop client leaves it.
 fn bare(home: &Home, arguments: &[&str]) -> Command {
@@ -196,9 +198,8 @@ fn a_supervisor_that_cannot_start_says_why_to_the_client() {
 #[test]
 fn a_required_layer_that_does_not_hold_is_refused_with_its_cure() {
     let home = Home::new();
-    let text = documents_tenant().replace("require = []", "require = [\"seccomp\"]");
-    home.tenant("acme", &text);
-    assert_refused(strict(&home, "acme"), 78, &["seccomp", "sandbox.require"]);
+    home.tenant("acme", &tenant_out_of_reach());
+    assert_refused(strict(&home, "acme"), 78, &["cgroup", "tenantd doctor"]);
     Started::find(&home).stop();
 }
 

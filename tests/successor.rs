@@ -21,7 +21,7 @@ fn a_mux_that_nobody_adopts_leaves_with_a_reason_and_takes_its_servers_along() {
     let echo = |text: &str| json!({ "text": text });
     session.call("echo", echo("before"));
     let family = first.descendants();
-    assert_eq!(family.len(), 3, "a mux, a keeper, a server");
+    assert_eq!(family.len(), 4, "a mux, a keeper, pid 1 of the sandbox, a server");
     let since = Instant::now();
     first.kill();
     assert_eq!(session.call("echo", echo("alone"))["content"][0]["text"], "alone");

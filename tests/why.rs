@@ -67,7 +67,11 @@ fn of_a_suspended_tenant_it_says_how_to_resume_and_who_was_refused() {
     assert_says(&page, &["to do: set status = \"active\" in tenants.d/acme.toml"]);
     assert_says(
         &page,
-        &["kept by: acme is suspended", "not in use", "layers: hold none; missing "],
+        &[
+            "kept by: acme is suspended",
+            "not in use",
+            "layers: hold namespaces, landlock, seccomp; missing ",
+        ],
     );
     let refused = page.lines().find(|line| line.contains("acme is suspended (whoever"));
     let _waiting = knock(&home);

@@ -42,6 +42,7 @@ pub(super) fn render(reply: &StatusReply, paint: Paint) -> String {
         age(it.uptime_s),
         cut(&it.config, 200)
     );
+    let _ = writeln!(page, "limits of a tenant as a whole: {}", cut(&it.limits, WARNING));
     if reply.tenants.is_empty() {
         page.push_str("no tenants that you may see\n");
     }
@@ -171,8 +172,14 @@ fn child_row(server: &ServerStatus, child: &ChildStatus) -> Vec<String> {
         age(child.age_s),
         child.user.as_deref().map_or_else(|| word(&server.share), word),
         word(is),
-        child.last.as_deref().map(|last| cut(last, 120)).unwrap_or_default(),
+        last(child),
     ]
+}
+
+/// How it ended last; while it runs, rather the limit that it met.
+fn last(child: &ChildStatus) -> String {
+    let limit = child.limit.as_deref().filter(|_| child.pid.is_some());
+    limit.or(child.last.as_deref()).map(|text| cut(text, 120)).unwrap_or_default()
 }
 
 pub(super) fn render_sessions(page: &mut String, sessions: &[SessionStatus]) {
@@ -228,6 +235,7 @@ mod tests {
             sessions: 2,
             starts: 3,
             last: Some("killed by SIGKILL".into()),
+            limit: None,
             age_s: 61,
         }
     }
@@ -266,6 +274,7 @@ mod tests {
                 config: "/c".into(),
                 state: "/s".into(),
                 log: "/l".into(),
+                limits: "cgroup v2".into(),
                 not_isolated: vec!["seccomp: not built yet".into()],
                 not_enforced: vec!["acme.toml: quota.memory".into()],
                 problems: vec!["tenants.d/x.toml:1:1: broken".into()],

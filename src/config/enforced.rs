@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 28] = [
+const TENANT: [&str; 32] = [
     "name",
     "status",
     "trial_until",
@@ -32,6 +32,10 @@ const TENANT: [&str; 28] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.memory",
+    "quota.cpus",
+    "quota.processes",
+    "quota.io",
     "sandbox.network",
     "sandbox.require",
     "features",
@@ -135,14 +139,14 @@ mod tests {
             [tools]
             require = { a = "admin" }
             [quota]
-            memory = "1GiB"
+            storage = "1GiB"
             sessions = 3
             [[grant]]
             tools = ["*"]
             [[grant]]
             tools = ["*"]
         "#;
-        let told = ["grant.tools", "quota.memory", "servers.git.sha256", "tools.require"];
+        let told = ["grant.tools", "quota.storage", "servers.git.sha256", "tools.require"];
         assert_eq!(of(text), told);
     }
 }

@@ -304,6 +304,8 @@ pub(super) struct Slot {
     pub(super) starts: u64,
     /// How the last child ended.
     pub(super) last: Option<String>,
+    /// The limit of its control group that a child met last.
+    pub(super) limit: Option<String>,
     /// The last lines that its children wrote to stderr.
     pub(super) stderr: VecDeque<String>,
     /// Which tools may be called once more when a child dies.
@@ -333,6 +335,7 @@ impl Slot {
             died_probing: false,
             starts: 0,
             last: None,
+            limit: None,
             stderr: VecDeque::new(),
             safe: SafeTools::default(),
             lists: Lists::default(),

@@ -19,6 +19,7 @@ use crate::mcp::line::{Framer, Line};
 use crate::names::ServerName;
 use crate::post;
 use crate::sys;
+use crate::wire::FromMux;
 use crate::wire::stage::{KEEPER_TERM, KeeperWord};
 
 /// How long after the end of its stdout a server's keeper has to say that it died.
@@ -141,7 +142,8 @@ impl Driver {
             let mut buffer = [0; 4096];
             match post::receive::<KeeperWord>(&lifeline, &mut buffer, RecvFlags::DONTWAIT) {
                 // It lives; its end is still to come.
-                Ok((KeeperWord::Confined { .. } | KeeperWord::Limited { .. }, _)) => {}
+                Ok((KeeperWord::Confined { .. }, _)) => {}
+                Ok((KeeperWord::Limited { what }, _)) => self.limited(id, &server, what),
                 Ok((word, _)) => break Some(word),
                 Err(post::PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
@@ -160,6 +162,12 @@ impl Driver {
         self.hear_stderr(id, &server, lines);
         let (reason, permanent) = last_word(word);
         self.with(|exchange, now| exchange.child_ended(id, &reason, permanent, now));
+    }
+
+    /// A limit was met and the server runs on: whoever looks after it is told, its sessions by itself.
+    fn limited(&self, id: ChildId, server: &ServerName, what: String) {
+        self.exchange.borrow_mut().child_limited(id, &what);
+        self.tell(&FromMux::Limited { child: id, server: server.clone(), what });
     }
 
     /// Closes the server's stdin; after a while asks for SIGTERM; after another has it killed.

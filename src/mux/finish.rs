@@ -104,6 +104,14 @@ impl Exchange {
         self.child_ended(id, why, false, now);
     }
 
+    /// A running child met a limit.
+    pub(super) fn child_limited(&mut self, id: ChildId, what: &str) {
+        let key = self.children.get(&id).map(|child| child.slot.clone());
+        if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
+            slot.limit = Some(what.to_owned());
+        }
+    }
+
     /// A child and all its descendants are gone, or were never there.
     pub(super) fn child_ended(&mut self, id: ChildId, why: &str, permanent: bool, now: Instant) {
         self.now = now;

@@ -66,6 +66,7 @@ use std::process::ExitCode;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::post::{self, PostError};
+use crate::sandbox::cgroup::{Rank, stand_back};
 use crate::sys;
 use crate::wire::{self, Birth, MuxPlan};
 
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
 fn run() -> Result<(), PostError> {
     // It was started through a descriptor, whose number would be its name.
     nix::sys::prctl::set_name(c"tenantd-mux").map_err(std::io::Error::from)?;
+    stand_back(Rank::Mux);
     sys::become_undumpable()?;
     nix::sys::prctl::set_no_new_privs().map_err(std::io::Error::from)?;
     let (birth, descriptors) = post::birth()?;

@@ -59,6 +59,7 @@ impl Exchange {
             sessions: u32::try_from(slot.sessions.len()).unwrap_or(u32::MAX),
             starts: slot.starts,
             last: slot.last.clone(),
+            limit: slot.limit.clone(),
             stderr: slot.stderr.iter().cloned().collect(),
             age_s: child.map_or(0, |child| now.duration_since(child.started).as_secs()),
         }

@@ -85,16 +85,28 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
 }
 
 /// No user namespace can be made below this one. The filter of system calls says the same; this holds for
-/// what the filter's authors did not think of.
-pub(super) fn no_more_namespaces() {
-    // The file is not there without user namespaces, and not ours without one of our own.
-    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+/// what the filter's authors did not think of. Then nothing of /proc can be written any more: a part of
+/// /proc/sys is the whole machine's, and asks for uid 0 alone, not for a capability.
+pub(super) fn close_proc(backend: Backend) -> Result<(), Failure> {
+    // Without a user namespace of our own the number would be the machine's.
+    if matches!(backend, Backend::UserNamespace | Backend::Bubblewrap) {
+        // A kernel without the file has no such namespaces to make.
+        let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+    }
+    let proc = std::fs::File::open("/proc").map_err(Failure::during("open /proc"))?;
+    let read_only = rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let closed = sys::set_mount_attributes(&proc, read_only, true);
+    closed.map_err(Failure::during("make /proc read-only"))
 }
 
 /// The name of this host, as the server sees it.
 pub(super) fn name_host(plan: &StagePlan) -> Result<(), Failure> {
     let name = plan.env.get("TENANTD_TENANT").map_or("tenant", String::as_str);
-    unistd::sethostname(name).map_err(Failure::during("name the host"))
+    match unistd::sethostname(name) {
+        // A unit with ProtectHostname= forbids it. Then the server sees the machine's name, and no more.
+        Ok(()) | Err(nix::errno::Errno::EPERM) => Ok(()),
+        Err(error) => Err(Failure::during("name the host")(error)),
+    }
 }
 
 /// Reads nothing, writes nowhere: what a role holds as its standard descriptors while it only waits.

@@ -65,7 +65,7 @@ fn start(
     enter::name_host(plan)?;
     let egress = given.doors.as_ref().map(AsFd::as_fd);
     doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
-    enter::no_more_namespaces();
+    enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }

@@ -25,10 +25,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::cgroup;
 use super::offspring::children;
 use crate::post;
 use crate::sys;
-use crate::wire::stage::{KEEPER_TERM, KeeperWord};
+use crate::wire::stage::{KEEPER_TERM, KeeperWord, Seat};
 
 /// How long a server without its egress may run on: longer than a supervisor lets its calls be drained.
 const WITHOUT_EGRESS: Duration = Duration::from_secs(30);
@@ -64,21 +65,28 @@ impl Kept {
     }
 }
 
-/// Children's deaths as a descriptor, from before the fork on: none is missed.
-pub(super) struct Watch(SignalFd);
+/// What a keeper watches beside its lifeline.
+pub(super) struct Watch {
+    /// Children's deaths as a descriptor, from before the fork on: none is missed.
+    deaths: SignalFd,
+    /// The limits of the server's control group, from before it is in it.
+    limits: cgroup::Watch,
+}
 
 impl Watch {
-    /// Blocks SIGCHLD and watches for it.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Blocks SIGCHLD and watches for it, and for limits where the server has a seat in a control group.
+    pub(super) fn new(seat: Option<&Seat>) -> io::Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(SIGCHLD);
         mask.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+        let deaths = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let limits = seat.map_or_else(|| Ok(cgroup::Watch::none()), cgroup::Watch::open)?;
+        Ok(Self { deaths, limits })
     }
 
     /// Keeps it until it or the lifeline ends; returns when no descendant is left. `doors` is held for its
     /// life: the other end is its egress.
-    pub(super) fn keep(self, lifeline: &OwnedFd, kept: &Kept, doors: Option<OwnedFd>) {
+    pub(super) fn keep(mut self, lifeline: &OwnedFd, kept: &Kept, doors: Option<OwnedFd>) {
         let (mut ended, mut exit) = (None, Exit::new(doors));
         while ended.is_none() {
             match self.wait(lifeline, &mut exit) {
@@ -89,40 +97,63 @@ impl Watch {
                     break;
                 }
                 Turn::LifelineEnded => break,
+                Turn::Limit => {}
+            }
+            if let Some(word) = self.limits.news(Instant::now()) {
+                say(lifeline, &word);
             }
         }
         let ended = kill_everything(kept.pid()).or(ended);
         if let Some(word) = kept.said().or(ended) {
-            say(lifeline, &word);
+            say(lifeline, &self.judged(word));
+        }
+    }
+
+    /// The last word, with what the control group knows of it: the kernel does not say whom it killed why.
+    fn judged(&mut self, word: KeeperWord) -> KeeperWord {
+        match &word {
+            KeeperWord::Signalled { signal }
+                if signal == SIGKILL.as_str() && self.limits.out_of_memory(Instant::now()) =>
+            {
+                KeeperWord::OutOfMemory
+            }
+            _ => word,
         }
     }
 
     fn wait(&self, lifeline: &OwnedFd, exit: &mut Exit) -> Turn {
-        let mut ready = [
+        let mut ready = vec![
             PollFd::new(lifeline.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.0.as_fd(), PollFlags::POLLIN),
-            // Without one the lifeline twice, once for nothing.
-            PollFd::new(exit.doors.as_ref().unwrap_or(lifeline).as_fd(), PollFlags::empty()),
+            PollFd::new(self.deaths.as_fd(), PollFlags::POLLIN),
         ];
-        let watched = if exit.doors.is_some() { 3 } else { 2 };
-        let left = exit.left();
-        match poll(ready.get_mut(..watched).unwrap_or_default(), left) {
+        // As kernfs wakes.
+        let limits = self.limits.descriptors();
+        ready.extend(limits.map(|limit| PollFd::new(limit, PollFlags::POLLPRI)));
+        let doors = exit.doors.as_ref().map(|_| ready.len());
+        // Nothing is read there; its end is told in any case.
+        ready.extend(exit.doors.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::empty())));
+        let patience = [self.limits.patience(), exit.left()].into_iter().flatten().min();
+        let patience = patience.and_then(|time| PollTimeout::try_from(time).ok());
+        match poll(&mut ready, patience.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Without poll the keeper is blind: end the server rather than leave it unwatched.
             Err(_) => return Turn::LifelineEnded,
         }
-        let (said, egress_ended) = (ready[0].any() == Some(true), ready[2].any() == Some(true));
-        if said {
-            return word(lifeline);
-        }
-        if watched == 3 && egress_ended {
+        let is_ready = |at: usize| ready.get(at).is_some_and(|polled| polled.any() == Some(true));
+        let (said, died, no_exit) = (is_ready(0), is_ready(1), doors.is_some_and(is_ready));
+        if no_exit {
             exit.closed();
         }
-        if exit.is_over() { Turn::NoWayOut } else { self.drain() }
+        match (said, died) {
+            (true, _) => word(lifeline),
+            (_, true) => self.drain(),
+            _ if exit.is_over() => Turn::NoWayOut,
+            _ => Turn::Limit,
+        }
     }
 
     fn drain(&self) -> Turn {
-        while let Ok(Some(_)) = self.0.read_signal() {}
+        while let Ok(Some(_)) = self.deaths.read_signal() {}
         Turn::Child
     }
 }
@@ -132,6 +163,8 @@ enum Turn {
     Term,
     NoWayOut,
     LifelineEnded,
+    /// A limit was met, or nothing happened.
+    Limit,
 }
 
 /// A server's way to the network, which its egress may lose. A supervisor starts such a server anew when its
@@ -153,10 +186,9 @@ impl Exit {
     }
 
     /// How long to wait, rounded up.
-    fn left(&self) -> PollTimeout {
-        let Some(until) = self.patience else { return PollTimeout::NONE };
-        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    fn left(&self) -> Option<Duration> {
+        let left = self.patience?.saturating_duration_since(Instant::now());
+        Some(left + Duration::from_millis(1))
     }
 
     /// Whether patience has run out: said once.

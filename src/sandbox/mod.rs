@@ -4,6 +4,7 @@
 //! layers hold is said by the process in which they hold ([`KeeperWord::Confined`](crate::wire::stage::KeeperWord)),
 //! and nowhere assumed.
 
+pub mod cgroup;
 pub mod doors;
 mod enter;
 mod failure;

@@ -9,7 +9,7 @@
 //!
 //! The steps, in order; none can be taken back:
 //!
-//! 1. not dumpable: nobody of this uid reads the plan from memory
+//! 1. first in line where memory is short, and not dumpable: nobody of this uid reads the plan from memory
 //! 2. the plan and its descriptors arrive on the birth socket
 //! 3. a session of its own and child subreaper: a server that daemonises stays below this process
 //! 4. fork: the parent becomes the [`keeper`](super::keeper), the child goes on
@@ -31,7 +31,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::failure::{self, Failure};
 use super::keeper::{self, Kept};
 use super::server::become_server;
-use super::{enter, init, tree};
+use super::{cgroup, enter, init, tree};
 use crate::config::tenant::Layer;
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
@@ -54,16 +54,20 @@ pub(super) struct Given {
 
 /// The role's entry.
 pub fn main() -> ExitCode {
+    cgroup::stand_back(cgroup::Rank::Server);
     if sys::become_undumpable().is_err() {
         return ExitCode::FAILURE;
     }
     let Ok((given, lifeline)) = receive() else { return ExitCode::FAILURE };
-    match run(given, &lifeline) {
+    let mut lifeline = Some(lifeline);
+    match run(given, &mut lifeline) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reason = format!("cannot start the server: {error}");
             let word = KeeperWord::NotStarted { reason, permanent: false };
-            keeper::say(&lifeline, &word);
+            if let Some(lifeline) = lifeline {
+                keeper::say(&lifeline, &word);
+            }
             ExitCode::FAILURE
         }
     }
@@ -79,7 +83,9 @@ fn receive() -> Result<(Given, OwnedFd), PostError> {
     Ok((Given { plan: post::unseal(plan)?, stdin, stdout, stderr, data, doors }, lifeline))
 }
 
-fn run(mut given: Given, lifeline: &OwnedFd) -> io::Result<()> {
+/// `lifeline` stays with the keeper alone: it is taken out of what the other processes inherit, so that the
+/// mux sees the keeper's end at once and nobody else can speak for it.
+fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
     if given.plan.wire != wire::VERSION {
         return Err(io::Error::other("the supervisor speaks another wire version; restart it"));
     }
@@ -87,13 +93,13 @@ fn run(mut given: Given, lifeline: &OwnedFd) -> io::Result<()> {
     nix::sys::prctl::set_name(c"tenantd-keeper")?;
     unistd::setsid()?;
     nix::sys::prctl::set_child_subreaper(true)?;
-    let watch = keeper::Watch::new()?;
+    let watch = keeper::Watch::new(given.plan.seat.as_ref())?;
     let (failure, failed) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let (near, far) = sys::seqpacket_pair()?;
     let own = unistd::getpid();
     match sys::fork_single_threaded()? {
         Forked::Child => {
-            drop((near, failure));
+            drop((near, failure, lifeline.take()));
             lead(given, failed, far, own);
             // Nothing may run on in this copy of the stage; there is nothing to clean up either.
             kill(unistd::getpid(), SIGKILL)?;
@@ -101,6 +107,7 @@ fn run(mut given: Given, lifeline: &OwnedFd) -> io::Result<()> {
         }
         Forked::Parent(leader) => {
             drop((failed, far));
+            let Some(lifeline) = lifeline else { return Ok(()) };
             let doors = given.doors.take();
             let namespaces = given.plan.backend != Backend::None;
             // The keeper must not hold the server's pipes: their ends are news to the mux.

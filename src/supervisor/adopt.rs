@@ -11,6 +11,7 @@
 //!     \ no answer, another wire version, a lie: left alone; without a supervisor it drains
 //! ```
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -70,6 +71,8 @@ pub(super) enum Strange {
     Uid(u32),
     #[error("it says that it is {0}'s, and was made for another tenant")]
     Tenant(TenantId),
+    #[error("it is not in its tenant's control group")]
+    Elsewhere,
     #[error("it said what no mux says: {0}")]
     Nonsense(String),
     #[error(transparent)]
@@ -83,12 +86,21 @@ impl From<Errno> for Strange {
 }
 
 /// Where threads put what they found, until nobody waits any more.
-type Hall = Arc<Mutex<Option<Vec<Found>>>>;
+type Hall = Arc<Mutex<Option<Finds>>>;
+
+#[derive(Debug, Default)]
+struct Finds {
+    found: Vec<Found>,
+    /// The cells of which nothing more is expected: their mux is gone, or a liar.
+    over: BTreeSet<u64>,
+}
 
 /// A search under way.
 #[derive(Debug)]
 pub(super) struct Search {
     hall: Hall,
+    /// Whose cells they are.
+    asked: BTreeMap<u64, TenantId>,
     /// At its end when every thread has put down what it found.
     threads: Receiver<()>,
     until: Instant,
@@ -98,9 +110,11 @@ impl Search {
     /// Asks at every cell socket. Only by the supervisor that holds the lock.
     pub(super) fn start(layout: &Layout) -> Self {
         let until = Instant::now() + WITHIN;
-        let hall: Hall = Arc::new(Mutex::new(Some(Vec::new())));
+        let hall: Hall = Arc::new(Mutex::new(Some(Finds::default())));
+        let mut asked = BTreeMap::new();
         let (working, threads) = sync_channel(0);
         for (number, socket) in sockets(layout) {
+            asked.extend(CellFiles::tenant(&socket).map(|tenant| (number, tenant)));
             let (hall, working) = (hall.clone(), working.clone());
             let thread = std::thread::Builder::new().name("adopt".into()).stack_size(STACK);
             let spawned = thread.spawn(move || {
@@ -111,23 +125,27 @@ impl Search {
                 tracing::error!(cell = number, "cannot ask who is there: {error}");
             }
         }
-        Self { hall, threads, until }
+        Self { hall, asked, threads, until }
     }
 
-    /// What was found. Waits at most [`WITHIN`] from the start; what comes later is left alone.
-    pub(super) fn finish(self) -> Vec<Found> {
+    /// What was found, and the tenants whose mux did not answer or speaks another version: it may still
+    /// finish what it has. Waits at most [`WITHIN`] from the start; what comes later is left alone.
+    pub(super) fn finish(mut self) -> (Vec<Found>, BTreeSet<TenantId>) {
         let left = self.until.saturating_duration_since(Instant::now());
         if self.threads.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("not every mux that an earlier supervisor left has answered");
         }
-        let mut found = lock(&self.hall).take().unwrap_or_default();
+        let Finds { mut found, over } = lock(&self.hall).take().unwrap_or_default();
         found.sort_by_key(|found| found.made.number);
-        found
+        self.asked.retain(|number, _| {
+            !over.contains(number) && found.iter().all(|found| found.made.number != *number)
+        });
+        (found, self.asked.into_values().collect())
     }
 }
 
 /// No code panics between two changes, so the list is whole even in a poisoned lock.
-fn lock(hall: &Hall) -> MutexGuard<'_, Option<Vec<Found>>> {
+fn lock(hall: &Hall) -> MutexGuard<'_, Option<Finds>> {
     hall.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -154,22 +172,36 @@ fn visit(number: u64, socket: PathBuf, hall: &Hall, until: Instant) {
     let connection = match line::connect(&socket) {
         Ok(connection) => connection,
         // Nobody listens there any more.
-        Err(Errno::CONNREFUSED) => return drop(CellFiles::found(socket)),
+        Err(Errno::CONNREFUSED) => {
+            is_over(number, hall);
+            return drop(CellFiles::found(socket));
+        }
         Err(error) => return left_alone(number, &error.into()),
     };
     match ask(number, &socket, connection, until) {
         Ok(found) => {
             let mut hall = lock(hall);
             match hall.as_mut() {
-                Some(all) => all.push(found),
+                Some(all) => all.found.push(found),
                 None => {
                     // Not under the lock: closing its connection may take long.
                     drop(hall);
-                    found.leave();
+                    found.leave(&Strange::Silent);
                 }
             }
         }
-        Err(error) => left_alone(number, &error),
+        Err(error) => {
+            if !matches!(error, Strange::Silent | Strange::OtherVersion(_) | Strange::Io(_)) {
+                is_over(number, hall);
+            }
+            left_alone(number, &error);
+        }
+    }
+}
+
+fn is_over(cell: u64, hall: &Hall) {
+    if let Some(finds) = lock(hall).as_mut() {
+        finds.over.insert(cell);
     }
 }
 
@@ -179,8 +211,8 @@ fn left_alone(cell: u64, why: &Strange) {
 
 impl Found {
     /// Nobody takes it: its files stay with it.
-    fn leave(self) {
-        left_alone(self.made.number, &Strange::Silent);
+    pub(super) fn leave(self, why: &Strange) {
+        left_alone(self.made.number, why);
         self.files.leave();
     }
 }

@@ -33,6 +33,7 @@ impl House {
 
     /// Looks at the mux of one tenant; `server` is what its next session is for.
     pub(super) fn attend_to(&mut self, id: &TenantId, server: Option<&ServerName>) {
+        self.rebound(id);
         if let Some(reason) = self.ends(id) {
             return self.drain(id, &reason);
         }
@@ -85,6 +86,9 @@ impl House {
         let found = tenant.and_then(|tenant| Some((tenant.server(server)?.clone(), tenant)));
         let (server, tenant) =
             found.ok_or("there is no such server in the configuration any more")?;
+        if let Some(why) = self.unbounded_but_required(id, &server) {
+            return Err(why);
+        }
         match policy::runs(&tenant, &server, self.moment(id)) {
             Ok(()) => Ok((tenant, server)),
             Err(reason) => Err(reason.ailment().message),

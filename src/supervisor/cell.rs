@@ -135,17 +135,19 @@ pub(super) struct Seed<'a> {
     pub(super) log: File,
     pub(super) memory: File,
     pub(super) binary: &'a Binary,
+    /// Its control group.
+    pub(super) seat: Vec<PathBuf>,
     pub(super) house: Handle,
 }
 
 impl Cell {
     /// Starts a mux and connects to it as any later supervisor would.
     pub(super) fn start(seed: Seed<'_>) -> io::Result<Self> {
-        let Seed { number, tenant, plan, socket, log, memory, binary, house } = seed;
+        let Seed { number, tenant, plan, socket, log, memory, binary, seat, house } = seed;
         let (listener, files) = line::listen(socket, &plan.tenant)?;
         let sealed = post::seal(&plan).map_err(io::Error::other)?;
         let given = [sealed.as_fd(), listener.as_fd(), log.as_fd(), memory.as_fd()];
-        let born = binary.start(&Birth::Mux, &given, &log)?;
+        let born = binary.start(&Birth::Mux, &given, &log, &seat)?;
         let connection = line::connect(files.path()).inspect_err(|_| kill(&born.pidfd))?;
         // A mux that starts has no descriptor to give; dropping one could take long.
         sys::refuse_descriptors(&connection);

@@ -18,9 +18,10 @@ use crate::config::expand::Values;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
+use crate::sandbox::cgroup::Bounds;
 use crate::sys;
 use crate::wire::egress::Way;
-use crate::wire::stage::{Backend, Limits, StagePlan, View};
+use crate::wire::stage::{Backend, Limits, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
@@ -34,6 +35,10 @@ pub(super) struct Prepared {
     data: OwnedFd,
     /// What egress is told of it.
     way: Option<Way>,
+    /// What its control group may use.
+    pub(super) bounds: Bounds,
+    /// Its control group, made at the last moment.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Prepared {
@@ -80,7 +85,7 @@ pub(super) enum PrepareError {
     NotText(PathBuf),
 }
 
-/// Makes the directories of a child and its plan.
+/// Makes the directories of a child and its plan; `bounded` where a control group counts for its tenant.
 pub(super) fn prepare(
     layout: &Layout,
     owner: &str,
@@ -88,6 +93,7 @@ pub(super) fn prepare(
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
+    bounded: bool,
 ) -> Result<Prepared, PrepareError> {
     let home = layout.tenant_home(&tenant.id);
     open_private(&home)?;
@@ -113,11 +119,12 @@ pub(super) fn prepare(
         require: server.sandbox.require.clone(),
         view: view(server)?,
         network: ways::network(server),
-        limits: limits(tenant),
+        limits: limits(tenant, backend, bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
-    Ok(Prepared { plan, program, data, way: ways::way(server) })
+    let (way, bounds) = (ways::way(server), Bounds::of(&tenant.quota));
+    Ok(Prepared { plan, program, data, way, bounds, seat: None })
 }
 
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
@@ -159,11 +166,17 @@ fn view(server: &Server) -> Result<View, PrepareError> {
     })
 }
 
-fn limits(tenant: &Tenant) -> Limits {
+/// Without a control group each process is bounded by itself, and its uid's tasks in their namespace. With
+/// one these would only be in the way: RLIMIT_DATA counts what is reserved and never used, as threads and
+/// runtimes do.
+fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
+    let quota = &tenant.quota;
+    // Outside of a user namespace the kernel would count whatever else this user runs.
+    let counted = matches!(backend, Backend::UserNamespace | Backend::Bubblewrap);
     Limits {
-        open_files: at(tenant.quota.open_files).map(u64::from),
-        data_bytes: at(tenant.quota.memory),
-        processes: None,
+        open_files: at(quota.open_files).map(u64::from),
+        data_bytes: at(quota.memory).filter(|_| !bounded),
+        processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
     }
 }
 
@@ -238,14 +251,17 @@ impl Delivered {
     }
 }
 
-/// Starts the stage. `doors` is where egress takes listeners. The server's ends block, as programs expect; the mux's ends do not.
+/// Starts the stage, which begins where the mux is: there its keeper stays. `doors` is where egress takes
+/// listeners. The server's ends block, as programs expect; the mux's ends do not.
 pub(super) fn birth(
     binary: &Binary,
     prepared: &Prepared,
     doors: Option<OwnedFd>,
     log: &File,
+    mux: &[PathBuf],
 ) -> io::Result<Delivered> {
-    let plan = post::seal(&prepared.plan).map_err(io::Error::other)?;
+    let plan = StagePlan { seat: prepared.seat.clone(), ..prepared.plan.clone() };
+    let plan = post::seal(&plan).map_err(io::Error::other)?;
     let (stdin, feed) = pipe()?;
     let (stdout, out) = pipe()?;
     let (stderr, err) = pipe()?;
@@ -262,7 +278,7 @@ pub(super) fn birth(
         prepared.data.as_fd(),
     ];
     theirs.extend(doors.as_ref().map(AsFd::as_fd));
-    let born = binary.start(&Birth::Stage, &theirs, log)?;
+    let born = binary.start(&Birth::Stage, &theirs, log, mux)?;
     let program = prepared.program.clone();
     Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })
 }

@@ -136,7 +136,8 @@ impl House {
         );
         let (control, far) = sys::seqpacket_pair()?;
         let with = [plan.as_fd(), far.as_fd(), log.as_fd()];
-        let Born { pid, pidfd } = self.binary.start(&Birth::Egress, &with, &complaints)?;
+        let seat = self.groups.cgroups.egress(tenant);
+        let Born { pid, pidfd } = self.binary.start(&Birth::Egress, &with, &complaints, &seat)?;
         self.egresses.next += 1;
         let number = self.egresses.next;
         let (pidfd, control) = (Arc::new(pidfd), Arc::new(control));

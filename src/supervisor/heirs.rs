@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::adopt::Found;
+use super::adopt::{Found, Strange};
 use super::cell::{Cell, GRACE, Phase};
 use super::house::House;
 use super::message::CellNews;
@@ -24,6 +24,10 @@ impl House {
     pub(super) fn inherit(&mut self, found: Vec<Found>) -> Vec<(TenantId, FromMux)> {
         let mut said = Vec::new();
         for mut found in found {
+            if !self.is_seated(&found) {
+                found.leave(&Strange::Elsewhere);
+                continue;
+            }
             let id = found.made.id.clone();
             let words = std::mem::take(&mut found.said);
             let (pid, number) = (found.made.pid, found.made.number);
@@ -81,7 +85,7 @@ impl House {
         match news {
             CellNews::Gone => {
                 let mut cell = self.others.swap_remove(at);
-                self.see_off(std::mem::take(&mut cell.children).into_values().flatten());
+                self.bid_farewell(&mut cell);
             }
             CellNews::Broken(_) => super::spawn::kill(&self.others[at].pidfd),
             CellNews::Said(_) | CellNews::Prepared { .. } => {}

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
 use super::egress::Egresses;
+use super::groups::Groups;
 use super::history::History;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
@@ -25,6 +26,7 @@ use crate::names::{ServerName, TenantId};
 use crate::policy::reason::{NO_PERMISSION, one_line};
 use crate::policy::{self, Asker};
 use crate::registry::Registry;
+use crate::sandbox::cgroup::Place;
 use crate::wire::{FromMux, ToMux};
 
 /// What the loop owns.
@@ -39,6 +41,7 @@ pub(super) struct House {
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
     pub(super) binary: Binary,
+    pub(super) groups: Groups,
     /// What confines a server on this machine.
     pub(super) strength: Strength,
     pub(super) watch: Watch,
@@ -73,6 +76,7 @@ impl House {
             Message::Egress { tenant, number, news } => self.on_egress(&tenant, number, news),
             Message::Changed => self.reload(None),
             Message::Loaded(loaded) => self.loaded(*loaded),
+            Message::Bounded { tenant, bounds, refused } => self.bounded(&tenant, bounds, refused),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
         }
@@ -150,9 +154,14 @@ impl House {
             }
             FromMux::Gone { child, server, reason } => {
                 let keeper = cell.children.remove(&child).flatten();
-                self.history.ended(tenant, (cell.number, child), &reason, unix_now());
+                let number = cell.number;
+                self.history.ended(tenant, (number, child), &reason, unix_now());
+                self.leave_group(tenant, Place(number, child), keeper.clone());
                 self.see_off(keeper);
                 tracing::info!(%tenant, %server, "a server ended: {}", one_line(&reason));
+            }
+            FromMux::Limited { server, what, .. } => {
+                tracing::warn!(%tenant, %server, "a limit was met: {}", one_line(&what));
             }
             FromMux::Closed { session, reason } => {
                 cell.sessions.remove(&session);
@@ -198,7 +207,7 @@ impl House {
         let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
         let waiting = std::mem::take(&mut cell.waiting);
         self.history.all_ended(tenant, cell.number, unix_now());
-        self.see_off(std::mem::take(&mut cell.children).into_values().flatten());
+        self.bid_farewell(&mut cell);
         if expected {
             tracing::info!(%tenant, "the mux has left");
         } else {
@@ -220,6 +229,7 @@ impl House {
     ) -> std::io::Result<()> {
         let (number, socket) = self.free_cell();
         let plan = self.plan_of(id, server).ok_or(std::io::ErrorKind::NotFound)?;
+        let seat = self.open_groups(id).map_err(std::io::Error::other)?;
         let seed = Seed {
             number,
             tenant: self.registry.get(id).cloned(),
@@ -228,11 +238,13 @@ impl House {
             log: logs::open(&self.options.layout, id, logs::SERVERS)?,
             memory: memory::open(&self.options.layout, id)?,
             binary: &self.binary,
+            seat,
             house: self.handle.clone(),
         };
         let cell = Cell::start(seed)?;
         tracing::info!(tenant = %id, pid = cell.pid, "a mux was started");
         self.cells.insert(id.clone(), cell);
+        self.rebound(id);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
 use crate::names::{ServerName, TenantId};
+use crate::sandbox::cgroup::Place;
 use crate::sandbox::running_below;
 use crate::sys;
 use crate::wire::{Holder, ToMux};
@@ -56,20 +57,16 @@ impl House {
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
         let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let backend = self.strength.backend;
+        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
         let ca_file = self.settings().egress.ca_file.clone();
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                let mut prepared = child::prepare(
-                    &layout,
-                    &owner,
-                    backend,
-                    &configured,
-                    &server,
-                    holder.as_ref(),
-                )?;
+                let holder = holder.as_ref();
+                let prepared =
+                    child::prepare(&layout, &owner, backend, &configured, &server, holder, bounded);
+                let mut prepared = prepared?;
                 if let Some(ca_file) = &ca_file {
                     prepared.trust(ca_file, &layout)?;
                 }
@@ -95,8 +92,10 @@ impl House {
         prepared: Result<Box<Prepared>, String>,
     ) {
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
-        let started = prepared.and_then(|prepared| {
-            self.birth(tenant, (number, child), &prepared).map_err(|error| error.to_string())
+        let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
+        let started = prepared.and_then(|mut prepared| {
+            let born = self.birth(tenant, place, &mut prepared);
+            born.map_err(|error| error.to_string())
         });
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match started {
@@ -110,6 +109,8 @@ impl House {
             Err(reason) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
+                // A stage that was not started is not in it.
+                cgroups.remove_server(tenant, place);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
                 cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
             }
@@ -122,18 +123,31 @@ impl House {
     fn birth(
         &mut self,
         tenant: &TenantId,
-        child: (u64, u64),
-        prepared: &Prepared,
+        place: Place,
+        prepared: &mut Prepared,
     ) -> io::Result<(Delivered, OwnedFd)> {
+        let cgroups = self.groups.cgroups.clone();
+        let seat = cgroups.server(tenant, place, &prepared.bounds);
+        prepared.seat = seat.map_err(io::Error::other)?;
         let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
         let doors = match prepared.way() {
-            Some(way) => Some(self.way_out(tenant, child, way)?),
+            Some(way) => Some(self.way_out(tenant, (place.0, place.1), way)?),
             None => None,
         };
-        let delivered = child::birth(&self.binary, prepared, doors, &log)?;
+        let delivered = child::birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;
         // Without it the keeper could not be held to its end: it loses its lifeline here.
         let keeper = delivered.born.pidfd.try_clone()?;
         Ok((delivered, keeper))
+    }
+
+    /// A mux has gone: its keepers follow, and what they were in.
+    pub(super) fn bid_farewell(&mut self, cell: &mut Cell) {
+        let number = cell.number;
+        let children = std::mem::take(&mut cell.children).into_iter();
+        let held = children.filter_map(|(child, keeper)| Some((Place(number, child), keeper?)));
+        let held: Vec<_> = held.collect();
+        self.see_off(held.iter().map(|(_, keeper)| keeper.clone()));
+        self.leave_groups(&cell.id, held);
     }
 
     /// Makes sure that keepers are gone within a second.

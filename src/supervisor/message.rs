@@ -16,6 +16,7 @@ use crate::control::{
     ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
+use crate::sandbox::cgroup::Bounds;
 use crate::wire::{FromMux, Refusal, ToMux};
 
 /// Messages that wait for the loop: one for each seat of the session door.
@@ -164,6 +165,12 @@ pub(super) enum Message {
     Loaded(Box<Loaded>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
+    /// A tenant's control group was given these bounds, or why not all of them.
+    Bounded {
+        tenant: TenantId,
+        bounds: Bounds,
+        refused: Option<String>,
+    },
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
 }

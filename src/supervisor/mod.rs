@@ -20,6 +20,7 @@ mod doorway;
 mod egress;
 mod entrance;
 mod ground;
+mod groups;
 mod hand;
 mod heirs;
 mod history;

@@ -12,6 +12,7 @@ use super::adopt::Search;
 use super::doors::Doors;
 use super::doorway::Doorway;
 use super::egress::Egresses;
+use super::groups::Groups;
 use super::history::History;
 use super::house::{House, unix_now};
 use super::message::{Handle, Message, Returned, SLIPS};
@@ -24,6 +25,7 @@ use super::{Options, SupervisorError, cannot, fallback, log, notify};
 use crate::auth::{Directory, Nobodies};
 use crate::config::load::load;
 use crate::registry::Registry;
+use crate::sandbox::cgroup::Cgroups;
 
 /// How often trials are looked at while something runs.
 const ROUND: Duration = Duration::from_secs(20);
@@ -44,6 +46,8 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
     let directory = Directory::start().map_err(cannot("start a thread"))?;
     let uid = nix::unistd::geteuid().as_raw();
     let binary = Binary::open().map_err(cannot("open this program"))?;
+    // Before anything is started: it would be in the way where it is now.
+    let cgroups = Cgroups::find(&options.layout.state);
     let mut house = House {
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
@@ -51,8 +55,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
-        strength: strength::find(&binary, None),
+        strength: strength::find(&binary, None).with(&cgroups),
         binary,
+        groups: Groups::new(cgroups),
         watch: Watch::start(&options.layout, handle.clone()),
         handle,
         slips,
@@ -72,7 +77,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         replacing: Replacing::default(),
         options,
     };
-    let said = house.inherit(search.finish());
+    let (found, spared) = search.finish();
+    let said = house.inherit(found);
+    house.reconcile(&spared);
     house.take_in(loaded);
     house.bound_drains();
     said.into_iter().for_each(|(tenant, said)| house.on_mux(&tenant, said));

@@ -86,12 +86,14 @@ impl Binary {
         self.known.borrow_mut().remove(&pid);
     }
 
-    /// Starts a role. What it writes to stderr before it has anything better goes to `log`.
+    /// Starts a role in its control group, each of whose `seat` files takes its number: before it is told
+    /// anything. What it writes to stderr before it has anything better goes to `log`.
     pub(super) fn start(
         &self,
         birth: &Birth,
         descriptors: &[BorrowedFd<'_>],
         log: &File,
+        seat: &[PathBuf],
     ) -> io::Result<Born> {
         let (near, far) = sys::seqpacket_pair()?;
         let role = match birth {
@@ -111,12 +113,23 @@ impl Binary {
             .spawn()?;
         let born = self.born(child.id())?;
         let bytes = serde_json::to_vec(birth)?;
-        if let Err(error) = sys::send_datagram(&near, &bytes, descriptors, SendFlags::DONTWAIT) {
+        let told = sit_down(born.pid, seat)
+            .and_then(|()| sys::send_datagram(&near, &bytes, descriptors, SendFlags::DONTWAIT));
+        if let Err(error) = told {
             kill(&born.pidfd);
             return Err(error);
         }
         Ok(born)
     }
+}
+
+/// Moves a process that waits for its birth. It starts where the supervisor is.
+fn sit_down(pid: i32, seat: &[PathBuf]) -> io::Result<()> {
+    seat.iter().try_for_each(|procs| {
+        std::fs::write(procs, pid.to_string()).map_err(|error| {
+            io::Error::other(format!("{} takes no process: {error}", procs.display()))
+        })
+    })
 }
 
 /// The kernel marks the path of a program whose file was removed or replaced (proc(5), /proc/PID/exe).

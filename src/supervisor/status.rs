@@ -164,6 +164,7 @@ impl House {
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
+            limits: self.groups.described(),
             not_isolated: not_isolated(&self.strength),
             not_enforced,
             problems,
@@ -179,6 +180,7 @@ impl House {
             look.base.problems =
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
+        look.base.problems.extend(self.unbounded(id));
         look.base.egress_died_s = self.egresses.died_ago(id, unix_now());
         look.base.egress_pid = self.egresses.pid(id).map(i64::from);
         if let Some(cell) = self.cells.get_mut(id) {
@@ -355,6 +357,7 @@ fn child(line: &ChildLine) -> ChildStatus {
         sessions: i64::from(line.sessions),
         starts: signed(line.starts),
         last: line.last.clone(),
+        limit: line.limit.clone(),
         age_s: signed(line.age_s),
     }
 }

@@ -94,6 +94,7 @@ impl House {
         if left > 0 {
             tracing::error!("{left} processes cannot be killed");
         }
+        self.clear_groups();
         let askers = self.stopping.take().map(|stopping| stopping.askers).unwrap_or_default();
         if askers.is_empty() {
             return;

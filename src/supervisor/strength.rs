@@ -15,6 +15,7 @@ use rustix::net::RecvFlags;
 use super::spawn::{Binary, Born, kill};
 use crate::config::tenant::Layer;
 use crate::post::{self, PostError};
+use crate::sandbox::cgroup::Cgroups;
 use crate::sys;
 use crate::wire::stage::{Backend, KeeperWord, Limits, Missing, Network, StagePlan, View};
 use crate::wire::{self, Birth, Identity};
@@ -46,6 +47,17 @@ impl Strength {
     fn none(why: &str) -> Self {
         let missing = ALL.map(|layer| Missing { layer, why: why.to_owned() });
         Self { backend: Backend::None, held: Vec::new(), missing: missing.into() }
+    }
+
+    /// With what the supervisor knows of control groups: the stage that was tried had no seat in one.
+    pub(super) fn with(mut self, cgroups: &Cgroups) -> Self {
+        self.missing.retain(|missing| missing.layer != Layer::Cgroup);
+        match cgroups.strength() {
+            Ok(_) => self.held.push(Layer::Cgroup),
+            Err(why) => self.missing.push(Missing { layer: Layer::Cgroup, why }),
+        }
+        self.held.sort_unstable();
+        self
     }
 }
 
@@ -122,7 +134,7 @@ fn birth(binary: &Binary, plan: StagePlan) -> io::Result<(Born, OwnedFd)> {
     let (lifeline, leash) = sys::seqpacket_pair()?;
     let fds =
         [plan.as_fd(), null.as_fd(), null.as_fd(), null.as_fd(), lifeline.as_fd(), data.as_fd()];
-    let born = binary.start(&Birth::Stage, &fds, &null)?;
+    let born = binary.start(&Birth::Stage, &fds, &null, &[])?;
     Ok((born, leash))
 }
 

@@ -75,12 +75,12 @@ fn both_kinds_of_clients_share_one_legacy_server() {
     let mut modern = open(&supervisor, Era::Modern);
     let mut legacy = supervisor.connect("acme");
     legacy.initialize(json!({"roots": {}}));
-    let pid = |session: &mut Session| {
+    let process = |session: &mut Session| {
         let found: Value =
             serde_json::from_str(said(&session.call("environment", json!({})))).expect("JSON");
-        found["pid"].clone()
+        found["process"].as_str().expect("a name").to_owned()
     };
-    assert_eq!(pid(&mut modern), pid(&mut legacy));
+    assert_eq!(process(&mut modern), process(&mut legacy));
     // What changes is told in each one's own way.
     let listening = modern.ask(
         "subscriptions/listen",

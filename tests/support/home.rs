@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use serde_json::Value;
 
-use super::processes::{Held, descendants, left_after, working_below};
+use super::processes::{Held, descendants, known_inside_as, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
 use super::tenantd;
 use super::weapon::as_user;
@@ -169,6 +169,26 @@ impl Home {
         }
     }
 
+    /// The keeper of a tenant's one server, as soon as that runs.
+    pub(crate) fn keeper(&self, tenant: &str) -> Held {
+        let pid = |tenant: &Value| tenant["servers"][0]["children"][0]["pid"].as_u64();
+        let status = self.tenant_status(tenant, |tenant| pid(tenant).is_some());
+        let pid = pid(&status).and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
+        Held::of(pid).expect("the keeper")
+    }
+
+    /// The process that the tenant's one server calls by this number: in its sandbox they are counted anew.
+    pub(crate) fn process(&self, tenant: &str, number: u32) -> Held {
+        let keeper = self.keeper(tenant);
+        known_inside_as(number, keeper.pid)
+            .unwrap_or_else(|| panic!("{tenant}: nothing below {} is {number}", keeper.pid))
+    }
+
+    /// The process of the tenant's one server: pid 1 of its sandbox starts nothing else.
+    pub(crate) fn server(&self, tenant: &str) -> Held {
+        self.process(tenant, 2)
+    }
+
     /// Opens a session through `tenantd connect`.
     pub(crate) fn connect(&self, target: &str) -> Session {
         Session::spawn(self.command(&["connect", target]))
@@ -183,13 +203,6 @@ impl Home {
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
         let mut command = self.command(&["serve", "--user"]);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
-        self.launch(command)
-    }
-
-    /// As [`Home::start`], for tenants whose sandbox layers must hold.
-    pub(crate) fn start_enforcing(&self) -> Supervisor<'_> {
-        let mut command = self.command(&["serve", "--user"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
         self.launch(command)
     }
 

@@ -33,7 +33,9 @@ pub(crate) use processes::{Held, descendants, left_after, working_below};
 pub(crate) use pulse::{LATE, Pulse};
 pub(crate) use session::{DEADLINE, Era, LEGACY, Lines, MODERN, Session, readable, said};
 pub(crate) use side_by_side::{Run, Setup, SideBySide, Speak, Way, assert_same, at_home, connect};
-pub(crate) use tenants::{documents_tenant, puppet, puppet_tenant, tenant, tenant_with};
+pub(crate) use tenants::{
+    documents_tenant, puppet, puppet_tenant, tenant, tenant_out_of_reach, tenant_with,
+};
 pub(crate) use transcript::{Transcript, assert_same_bytes};
 pub(crate) use weapon::{
     Fuse, Weapon, as_user, become_user, open_descriptors, send_with, threads,

@@ -66,6 +66,22 @@ pub(crate) fn descendants(of: u32) -> Vec<Held> {
     found
 }
 
+/// The process below `ancestor` that a server inside a pid namespace calls by this number, of itself or of
+/// a child. One namespace must be below: in each of several there may be one (pid_namespaces(7)).
+pub(crate) fn known_inside_as(number: u32, ancestor: u32) -> Option<Held> {
+    let is_it = |held: &Held| numbers(held.pid).is_some_and(|numbers| numbers == (1, number));
+    descendants(ancestor).into_iter().find(is_it)
+}
+
+/// How many pid namespaces below ours a process is in, and its number in the innermost: the line `NSpid` of
+/// /proc/PID/status (proc_pid_status(5)), outermost first.
+fn numbers(pid: u32) -> Option<(usize, u32)> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    let numbers: Vec<u32> = line.split_whitespace().filter_map(|one| one.parse().ok()).collect();
+    Some((numbers.len().checked_sub(1)?, *numbers.last()?))
+}
+
 /// Every process whose working directory or environment names a path at or below `root`.
 pub(crate) fn working_below(root: &Path) -> Vec<Held> {
     let text = root.to_str().expect("a path of UTF-8").as_bytes();

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 
 /// How every half-written file's name begins and ends; no document name can.
 const PREFIX: &str = ".save-";
@@ -47,18 +47,13 @@ fn create(directory: &OwnedFd) -> io::Result<(HalfWritten<'_>, File)> {
         let name = format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        match rustix::fs::openat2(directory, &name, flags, mode, beneath()) {
+        match rustix::fs::openat(directory, &name, flags, mode) {
             Ok(file) => return Ok((HalfWritten { directory, name }, file.into())),
             // Left behind by a namesake in another pid namespace: take the next number.
             Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Never out of the directory, never through a link (openat2(2)).
-pub(super) fn beneath() -> ResolveFlags {
-    ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS
 }
 
 /// Removes what a crash left behind; another server of the same directory may be saving right now, so

@@ -140,20 +140,15 @@ impl Store {
         String::from_utf8(bytes).map_err(|_| StoreError::NotText(name.clone()))
     }
 
+    /// A name is one component, so it leads out of the directory only as a link, which is not followed.
     /// Nonblocking, so that a FIFO in a document's place cannot hold the server up.
     fn open_document(&self, name: &DocumentName) -> Result<File, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = rustix::fs::openat2(
-            &self.directory,
-            name.as_str(),
-            flags,
-            Mode::empty(),
-            save::beneath(),
-        );
-        match opened {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match rustix::fs::openat(&self.directory, name.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(file.into()),
             Err(rustix::io::Errno::NOENT) => Err(StoreError::Missing(name.clone())),
-            Err(rustix::io::Errno::LOOP | rustix::io::Errno::XDEV | rustix::io::Errno::NXIO) => {
+            Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => {
                 Err(StoreError::NotRegular(name.clone()))
             }
             Err(error) => Err(failed(format!("open \"{name}\""))(error)),

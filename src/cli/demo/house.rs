@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,8 +47,7 @@ impl House {
         let layout = Layout::rooted(mode, &root);
         fs::create_dir_all(layout.tenants()).context("cannot make the demo's home")?;
         for (tenant, text) in tenants {
-            fs::write(layout.tenants().join(format!("{tenant}.toml")), text)
-                .with_context(|| format!("cannot write the demo's tenant {tenant}"))?;
+            write(&layout, tenant, text)?;
         }
         let ready = UnixDatagram::bind(root.join("ready.sock")).context("cannot make a socket")?;
         let mut serve = serve(binary, &root, mode).context("cannot write the demo's log")?;
@@ -56,6 +55,16 @@ impl House {
         let house = Self { layout, root, child, process };
         house.wait_until_ready(&ready)?;
         Ok(house)
+    }
+
+    /// Adds a tenant while the supervisor runs, which watches the directory of their files.
+    pub(super) fn add(&self, tenant: &str, text: &str) -> anyhow::Result<()> {
+        write(&self.layout, tenant, text)
+    }
+
+    /// The supervisor's process; readable at its end.
+    pub(super) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
     }
 
     /// The supervisor's process id.
@@ -83,9 +92,14 @@ impl House {
 
     /// The child of the tenant's one server, and its process id.
     pub(super) fn server(&self, id: &str) -> anyhow::Result<(ChildStatus, i64)> {
-        let children = self.tenant(id)?.servers.into_iter().flat_map(|server| server.children);
+        let servers = self.tenant(id)?.servers;
+        let held: Vec<_> = servers.iter().filter_map(|server| server.held.clone()).collect();
+        let children = servers.into_iter().flat_map(|server| server.children);
         let mut running = children.filter_map(|child| child.pid.map(|pid| (child, pid)));
-        running.next().with_context(|| format!("status shows no running server of {id}"))
+        running.next().with_context(|| match held.as_slice() {
+            [] => format!("status shows no running server of {id}"),
+            [why, ..] => why.clone(),
+        })
     }
 
     /// A command of this binary in this home.
@@ -159,6 +173,11 @@ impl Drop for House {
             self.stop();
         }
     }
+}
+
+fn write(layout: &Layout, tenant: &str, text: &str) -> anyhow::Result<()> {
+    fs::write(layout.tenants().join(format!("{tenant}.toml")), text)
+        .with_context(|| format!("cannot write the demo's tenant {tenant}"))
 }
 
 fn serve(binary: &Path, root: &Path, mode: Mode) -> io::Result<Command> {

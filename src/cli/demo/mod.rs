@@ -1,4 +1,4 @@
-//! `demo`: two tenants, real clients, a crash, and three attempts that must fail, in a temporary home.
+//! `demo`: two tenants, real clients, a crash, and attempts from all sides that must fail, in a temporary home.
 //!
 //! Everything runs as real processes of this binary through the doors that every client uses; what the
 //! machine or this version does not give is said first. The story runs on a thread of its own, so that
@@ -6,6 +6,7 @@
 //! drops clean up as after a good end. Nothing of the user's is read or changed.
 
 mod alarm;
+mod attacker;
 mod house;
 mod pids;
 mod probe;

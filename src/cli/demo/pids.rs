@@ -13,13 +13,19 @@ use super::house::House;
 /// How long the kernel may take to end a killed process.
 const DEAD_WITHIN: Duration = Duration::from_secs(10);
 
-/// The server that this keeper keeps; the keeper itself where the kernel does not tell (proc(5):
-/// `children` needs CONFIG_PROC_CHILDREN).
+/// The server that this keeper keeps, below pid 1 of its sandbox; the keeper itself where the kernel does
+/// not tell (proc(5): `children` needs CONFIG_PROC_CHILDREN).
 pub(super) fn server_of(keeper: i64) -> i64 {
-    std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))
-        .ok()
-        .and_then(|children| children.split_whitespace().next()?.parse().ok())
-        .unwrap_or(keeper)
+    line_of(keeper).last().copied().unwrap_or(keeper)
+}
+
+/// A keeper's first child, that one's first child, and so on: pid 1 of the sandbox, and the server.
+fn line_of(keeper: i64) -> Vec<i64> {
+    let child = |pid: &i64| -> Option<i64> {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    };
+    std::iter::successors(child(&keeper), child).collect()
 }
 
 /// Kills a process and sees it dead.
@@ -35,7 +41,8 @@ pub(super) fn processes(house: &House) -> anyhow::Result<Vec<(String, OwnedFd)>>
     for tenant in house.status()?.tenants {
         let keepers = tenant.servers.iter().flat_map(|server| &server.children);
         let keepers: Vec<i64> = keepers.filter_map(|child| child.pid).collect();
-        let servers = keepers.iter().map(|keeper| ("server", server_of(*keeper)));
+        let servers = keepers.iter().flat_map(|keeper| line_of(*keeper));
+        let servers = servers.map(|pid| ("server", pid));
         let roles = tenant.mux_pid.into_iter().map(|pid| ("mux", pid));
         let keepers = keepers.iter().map(|pid| ("keeper", *pid));
         for (role, pid) in roles.chain(keepers).chain(servers) {

@@ -11,6 +11,7 @@ use super::super::admin::ended;
 use super::super::print::Paint;
 use super::super::status;
 use super::alarm::Alarm;
+use super::attacker::{ATTACKER, Attack, Targets};
 use super::house::House;
 use super::pids::{kill_and_wait, processes, server_of};
 use super::probe::{Prober, private_parts};
@@ -86,7 +87,7 @@ fn play(stage: &mut Stage<'_>) -> anyhow::Result<()> {
     let mut guests = stage.welcome(&house)?;
     stage.share_documents(&mut guests)?;
     stage.crash(&house, &mut guests)?;
-    stage.refuse(&house, &mut guests)?;
+    stage.refuse(&house)?;
     stage.leave(house, guests)?;
     let steps = stage.story.steps();
     stage.story.say(&format!(
@@ -193,11 +194,10 @@ impl Stage<'_> {
         self.story.step("globex noticed nothing", unmoved())
     }
 
-    fn refuse(&mut self, house: &House, guests: &mut Guests) -> anyhow::Result<()> {
+    fn refuse(&mut self, house: &House) -> anyhow::Result<()> {
         self.story.act("5. What must fail, fails")?;
         self.refuse_without_grant()?;
-        let refused = outside(&mut guests.acme[0], &house.tenant("acme")?.missing_layers);
-        self.story.step("reading ../globex from inside acme's server", refused)?;
+        self.refuse_from_inside(house)?;
         let prober = Prober::new()?;
         let mut walls: Vec<PathBuf> = private_parts(i64::from(house.pid())).into();
         walls.extend(house.tenant("acme")?.mux_pid.into_iter().flat_map(private_parts));
@@ -211,6 +211,43 @@ impl Stage<'_> {
             if prober.is_other_user() { ", its socket, acme's data" } else { "" }
         );
         self.story.step(&claim, prober.must_fail(&walls).map(|words| ((), words)))
+    }
+
+    /// A third tenant, which the same user runs: what user they are cannot be what stops it.
+    fn refuse_from_inside(&mut self, house: &House) -> anyhow::Result<()> {
+        let targets = Targets {
+            document: Path::new(&house.tenant("acme")?.data).join(DOCUMENT),
+            process: server_of(house.server("acme")?.1),
+            socket: house.layout.session_socket(),
+        };
+        let launched = || {
+            // What is not there for its owner either would be no wall.
+            let read = std::fs::read_to_string(&targets.document);
+            if read.context("cannot read acme's document ourselves")? != TEXT {
+                bail!("acme's document is another one");
+            }
+            let attack = Attack::launch(house, &self.root.join(ATTACKER), &targets)?;
+            attack.did("own", "mine")?;
+            let layers = house.tenant(ATTACKER)?.layers.join(", ");
+            Ok((attack, format!("around it: {layers}; what is its own it reads and writes")))
+        };
+        let launched = launched();
+        let claim = "a third tenant's server is an attacker, a shell with the system's programs";
+        let attack = self.story.step(claim, launched)?;
+        let process = targets.process;
+        for (name, claim, because) in [
+            ("document", format!("it cannot read acme's {DOCUMENT}"), "No such file"),
+            ("process", format!("it cannot kill acme's server, pid {process}"), "No such process"),
+            ("socket", "it cannot find tenantd's socket".to_owned(), "No such file"),
+        ] {
+            let kept = attack.was_kept_from(name, because);
+            self.story.step(&claim, kept.map(|words| ((), words)))?;
+        }
+        let alone = attack.interfaces().and_then(|names| match names.as_slice() {
+            ["lo"] => Ok(((), "interfaces: lo, which leads nowhere".to_owned())),
+            others => bail!("interfaces: {}", others.join(", ")),
+        });
+        self.story.step("it has no network", alone)
     }
 
     /// In user mode the owner may use every tenant. So this is a system-mode supervisor, where nobody
@@ -275,18 +312,6 @@ fn search(client: &mut Visitor, expected: bool) -> anyhow::Result<((), String)> 
         Ok(((), String::new()))
     } else {
         bail!("the answer was {found}")
-    }
-}
-
-/// Reads beyond the tenant's own documents. What refuses it is said, and what would have stood behind.
-fn outside(client: &mut Visitor, missing: &[String]) -> anyhow::Result<((), String)> {
-    match client.try_call("get_document", &json!({ "name": "../globex" }))? {
-        Ok(_) => bail!("it was read"),
-        Err(words) if missing.is_empty() => Ok(((), words)),
-        Err(words) => {
-            let words = words.split(':').next().unwrap_or_default();
-            Ok(((), format!("the server refuses: {words} (no wall behind it yet: NOT ISOLATED)")))
-        }
     }
 }
 

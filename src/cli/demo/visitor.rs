@@ -74,22 +74,10 @@ impl Visitor {
 
     /// Calls a tool that must succeed; gives back its text.
     pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<String> {
-        match self.try_call(tool, arguments)? {
-            Ok(text) => Ok(text),
-            Err(text) => bail!("{tool} failed: {text}"),
-        }
-    }
-
-    /// Calls a tool; what it says, as success or as error.
-    pub(super) fn try_call(
-        &mut self,
-        tool: &str,
-        arguments: &Value,
-    ) -> anyhow::Result<Result<String, String>> {
         let arguments: Box<RawValue> = serde_json::value::to_raw_value(arguments)?;
         let called = self.client()?.call(tool, arguments, PATIENCE).map_err(Failure::from)?.parts;
         let text = called.texts().join("\n");
-        Ok(if called.is_error { Err(text) } else { Ok(text) })
+        if called.is_error { bail!("{tool} failed: {text}") } else { Ok(text) }
     }
 
     /// Calls after the server was killed. The one call that the mux had to answer for the dead server is

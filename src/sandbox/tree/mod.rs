@@ -28,7 +28,14 @@ pub(super) fn build(plan: &StagePlan, data: &OwnedFd) -> Result<Vec<(PathBuf, Ac
     let scaffold = Scaffold::raise().map_err(Failure::during("make a new root"))?;
     let pieces = pieces::of(plan, data, scaffold.old()).map_err(Failure::during("look around"))?;
     for (path, piece) in &pieces {
-        let named = |error| Failure::new(format!("{} in its root", path.display()), error);
+        let named = |error: std::io::Error| match error.kind() {
+            // As long as nobody puts it back.
+            std::io::ErrorKind::NotFound => Failure::final_one(format!(
+                "{} {error} (put it there, or correct the tenant's file)",
+                path.display()
+            )),
+            _ => Failure::new(format!("{} in its root", path.display()), error),
+        };
         scaffold.place(path, piece).map_err(named)?;
     }
     scaffold.enter().map_err(Failure::during("enter its root"))?;

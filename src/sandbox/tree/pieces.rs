@@ -48,8 +48,8 @@ impl Piece {
     pub(super) fn access(&self) -> Option<Access> {
         match self {
             Self::Bind { access, .. } | Self::Memory { access, .. } => Some(*access),
-            Self::Device | Self::Processes => Some(WRITE),
-            Self::File(_) => Some(READ),
+            Self::Device => Some(WRITE),
+            Self::File(_) | Self::Processes => Some(READ),
             Self::Directory | Self::Link(_) => None,
         }
     }

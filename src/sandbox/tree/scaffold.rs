@@ -70,7 +70,7 @@ impl Scaffold {
 
     /// Makes one piece.
     pub(super) fn place(&self, path: &Path, piece: &Piece) -> io::Result<()> {
-        let path = path.strip_prefix("/").map_err(|_| io::Error::other("not an absolute path"))?;
+        let path = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
         match piece {
             Piece::Bind { access, must_be } => {
                 let mut attributes = PLAIN;
@@ -83,7 +83,7 @@ impl Scaffold {
                 attach(&memory(*bytes, *mode)?, self.directory(path)?.as_fd())
             }
             Piece::Processes => attach(&processes()?, self.directory(path)?.as_fd()),
-            Piece::Directory => self.directory(path).map(drop),
+            Piece::Directory => Ok(self.directory(path).map(drop)?),
             Piece::Link(target) => self.link(path, target),
             Piece::File(bytes) => self.file(path, bytes),
         }
@@ -103,9 +103,10 @@ impl Scaffold {
             return Err(io::Error::other("is another directory than it was a moment ago"));
         }
         let target = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(path)?,
-            _ => self.placeholder(path)?,
+            FileType::Directory => self.directory(path),
+            _ => self.placeholder(path),
         };
+        let target = target.map_err(|error| link_or(error, "cannot be made"))?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let flags = flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
         let tree = rustix::mount::open_tree(&source, c"", flags)?;
@@ -114,40 +115,46 @@ impl Scaffold {
     }
 
     /// The directory with this path inside, made with those above it where they are not there.
-    fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        let mut at = self.new.try_clone()?;
+    fn directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let mut at = rustix::io::fcntl_dupfd_cloexec(&self.new, 0)?;
         for name in path.components() {
             let name = Path::new(name.as_os_str());
             match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST) => {}
                 // Within what is bound read-only it is there, or cannot be.
                 Err(Errno::ROFS | Errno::ACCESS) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
-            at = open(&at, name).map_err(|error| link_or(error, "cannot be made"))?;
+            at = open(&at, name)?;
         }
         Ok(at)
     }
 
-    fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
+    /// The directory that this path is in.
+    fn parent(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         self.directory(path.parent().unwrap_or(Path::new("")))
     }
 
     /// A file to mount another one on.
-    fn placeholder(&self, path: &Path) -> io::Result<OwnedFd> {
+    fn placeholder(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let (parent, name) = (self.parent(path)?, last(path)?);
         if rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
             write(&parent, name, &[])?;
         }
-        open(&parent, name).map_err(|error| link_or(error, "cannot be made"))
+        open(&parent, name)
     }
 
     fn file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        write(&self.parent(path)?, last(path)?, bytes)
+        Ok(write(&self.parent(path)?, last(path)?, bytes)?)
     }
 
     fn link(&self, path: &Path, target: &str) -> io::Result<()> {
-        match rustix::fs::symlinkat(target, self.parent(path)?, last(path)?) {
+        let parent = match self.directory(path.parent().unwrap_or(Path::new(""))) {
+            // Its directory is a link itself, through which it is found as it is outside.
+            Err(Errno::LOOP) => return Ok(()),
+            parent => parent?,
+        };
+        match rustix::fs::symlinkat(target, parent, last(path)?) {
             // It lies within what is bound, where it is as it is outside.
             Ok(()) | Err(Errno::EXIST | Errno::ROFS) => Ok(()),
             Err(error) => Err(error.into()),
@@ -176,7 +183,8 @@ fn open(at: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
 /// What ELOOP and ENOENT mean here.
 fn link_or(error: Errno, missing: &str) -> io::Error {
     match error {
-        Errno::LOOP => io::Error::other(
+        Errno::LOOP => io::Error::new(
+            io::ErrorKind::NotFound,
             "leads through a symbolic link now (it did not when it was looked up; reload)",
         ),
         Errno::NOENT => io::Error::new(io::ErrorKind::NotFound, missing.to_owned()),
@@ -184,14 +192,19 @@ fn link_or(error: Errno, missing: &str) -> io::Error {
     }
 }
 
-fn last(path: &Path) -> io::Result<&Path> {
-    path.file_name().map(Path::new).ok_or_else(|| io::Error::other("has no name"))
+fn last(path: &Path) -> rustix::io::Result<&Path> {
+    // Only the root has none.
+    path.file_name().map(Path::new).ok_or(Errno::INVAL)
 }
 
-fn write(at: &OwnedFd, name: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write(at: &OwnedFd, name: &Path, bytes: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644))?;
-    io::Write::write_all(&mut std::fs::File::from(file), bytes)
+    let mut left = bytes;
+    while !left.is_empty() {
+        left = left.get(rustix::io::write(&file, left)?..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// A file system in memory (tmpfs(5)), at most one inode for each 4 KiB.

@@ -13,6 +13,7 @@
 //! | `PUPPET_LISTEN` | `none`: a modern server without subscriptions; `short`: one that ends each at once |
 //! | `PUPPET_EXIT_FILE` | exits at once while this file is there |
 
+mod hunger;
 mod puppet;
 mod tools;
 

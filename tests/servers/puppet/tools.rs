@@ -1,10 +1,14 @@
 //! The tools by which a test makes the puppet do something.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::io::Write;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use crate::hunger;
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
@@ -19,13 +23,13 @@ const TOOLS: [(&str, &str, bool); 28] = [
     ("durable", "makes a task of a text, which the next puppet here still knows (modern)", false),
     ("echo", "returns text", true),
     ("endless", "writes some bytes (bytes) without a line's end, then a line's end", false),
-    ("environment", "returns the environment, working directory, pid and open descriptors", true),
+    ("environment", "returns environment, working directory, descriptors and which process", true),
     ("fail", "answers with an error (code, message)", true),
     ("finish", "ends every open subscription with a result", false),
     ("flood_stderr", "writes lines (lines) to stderr, some of them bad", false),
     (
         "grandchild",
-        "starts a process in a session of its own that holds our pipes; returns its pid",
+        "starts a process in a session of its own that holds our pipes; returns its pid here",
         false,
     ),
     ("hold", "answers when the key is released", false),
@@ -50,7 +54,7 @@ const TOOLS: [(&str, &str, bool); 28] = [
 
 /// The list of tools.
 pub(crate) fn list(puppet: &Puppet) -> Value {
-    let own = TOOLS.iter().map(|(name, description, read_only)| {
+    let own = TOOLS.iter().chain(&hunger::TOOLS).map(|(name, description, read_only)| {
         json!({
             "name": name,
             "description": description,
@@ -119,6 +123,12 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
         "finish" => finish(puppet),
         "flood_stderr" => flood_stderr(number("lines")),
         "grandchild" => grandchild(),
+        "burn" => text(&hunger::burn(number("ms")).to_string()),
+        "forks" => text(&hunger::forks(number("count")).to_string()),
+        "hog" => {
+            hunger::hog(number("bytes"));
+            text("kept")
+        }
         "environment" => environment(),
         "echo" => text(string("text")),
         "context" => text(&params["_meta"].to_string()),
@@ -250,6 +260,13 @@ fn flood_stderr(lines: u64) -> Value {
     text("flooded")
 }
 
+/// What no other process is called, wherever it runs: in a pid namespace every server is number 2.
+fn own_name() -> &'static str {
+    static NAME: LazyLock<String> =
+        LazyLock::new(|| format!("{:016x}", RandomState::new().hash_one(std::process::id())));
+    &NAME
+}
+
 fn grandchild() -> Value {
     let mut command = Command::new("/proc/self/exe");
     let child = command.env("PUPPET_START", "linger").env("PUPPET_STUBBORN", "1").spawn();
@@ -267,7 +284,7 @@ fn environment() -> Value {
     let found = json!({
         "env": variables,
         "cwd": std::env::current_dir().ok(),
-        "pid": std::process::id(),
+        "process": own_name(),
         "descriptors": descriptors,
         "arguments": std::env::args().collect::<Vec<_>>(),
     });
@@ -291,7 +308,7 @@ fn show(name: &str, status: &str) -> Value {
 
 /// Makes a task of the modern extension. It is a file of the working directory, so that it outlives us.
 fn durable(said: &str) -> Value {
-    let name = format!("task-of-{}", std::process::id());
+    let name = format!("task-of-{}", own_name());
     std::fs::write(&name, said).expect("a writable directory");
     let mut task = show_modern(&name, "working");
     task["resultType"] = json!("task");
