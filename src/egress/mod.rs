@@ -32,7 +32,7 @@ use tokio::task::LocalSet;
 use crate::post::{self, PostError};
 use crate::sys;
 use crate::wire::egress::EgressPlan;
-use crate::wire::{self, Birth};
+use crate::wire::{self, Birth, Identity};
 
 /// The most listeners of one server: an allowlist has 254 entries, and a wildcard adds its port to
 /// each exact host below it.
@@ -61,6 +61,7 @@ fn run() -> Result<(), PostError> {
         return Err(PostError::Descriptors(0));
     }
     raise_descriptor_limit();
+    give_up_privileges(plan.identity.as_ref())?;
     // Without Landlock the filter is the only wall, and it is there in any case.
     let _ = confine::to_names()?;
     let runtime =
@@ -77,6 +78,24 @@ async fn serve(plan: &EgressPlan, control: OwnedFd, log: OwnedFd) -> std::io::Re
     let dialer = dial::Dialer::new(plan.upstream.as_ref());
     serve::serve(control, Rc::clone(&serve::shared(dialer, log))).await;
     Ok(())
+}
+
+/// Becomes who it is to be, for good, and keeps no capability, whoever that is (credentials(7)).
+fn give_up_privileges(identity: Option<&Identity>) -> std::io::Result<()> {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    if let Some(Identity { uid, gid, groups }) = identity {
+        let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
+        let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+        setgroups(&groups)?;
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)?;
+    }
+    let none = rustix::thread::CapabilitySet::empty();
+    let none =
+        rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, none)?;
+    // The kernel opens a process that changes its user to that user's others.
+    sys::become_undumpable()
 }
 
 /// Every connection takes two; the soft limit is for programs that use select.

@@ -215,10 +215,6 @@ pub(crate) struct Shouts {
 }
 
 impl Shouts {
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     /// Connections so far.
     pub(crate) fn taken(&self) -> usize {
         self.taken.load(Ordering::SeqCst)
