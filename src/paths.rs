@@ -145,6 +145,16 @@ impl Layout {
         self.state.join("lock")
     }
 
+    /// The table of the tenants' uids (system mode).
+    pub fn uids(&self) -> PathBuf {
+        self.state.join("uids.json")
+    }
+
+    /// The directory of the tenants' own directories.
+    pub fn tenant_states(&self) -> PathBuf {
+        self.state.join("tenants")
+    }
+
     /// The main configuration file.
     pub fn main_file(&self) -> PathBuf {
         self.config.join("tenantd.toml")
@@ -167,7 +177,7 @@ impl Layout {
 
     /// All that tenantd keeps for one tenant.
     pub fn tenant_state(&self, tenant: &TenantId) -> PathBuf {
-        self.state.join("tenants").join(tenant.as_str())
+        self.tenant_states().join(tenant.as_str())
     }
 
     /// The tenant's data directory, unless its file names another.

@@ -237,12 +237,17 @@ fn only_the_sockets_are_open_to_others() {
     home.tenant("acme", &granted("users", &user.name));
     let supervisor = home.start_system();
     assert_opens(&home, "acme");
+    let table = std::fs::read_to_string(home.path().join("state/uids.json")).expect("a table");
+    let table: Value = serde_json::from_str(&table).expect("JSON");
+    let server = table["tenants"]["acme"]["server"].as_u64().expect("a uid");
     let cases = [
         ("run", 0o755),
         ("run/session.sock", 0o666),
         ("run/tenantd.sock", 0o666),
         ("run/cells", 0o700),
         ("state/tenants", 0o711),
+        ("state/tenants/acme", 0o711),
+        ("state/uids.json", 0o600),
         ("state/tenants/acme/data", 0o700),
         ("state/tenants/acme/home", 0o700),
         ("log", 0o700),
@@ -250,7 +255,8 @@ fn only_the_sockets_are_open_to_others() {
     for (below, mode) in cases {
         let meta = home.path().join(below).metadata().expect("it is there");
         assert_eq!(meta.permissions().mode() & 0o777, mode, "{below}");
-        assert_eq!(meta.uid(), 0, "{below}");
+        let owner = if below.contains("acme/") { server } else { 0 };
+        assert_eq!(u64::from(meta.uid()), owner, "{below}");
     }
     supervisor.stop();
 }

@@ -5,12 +5,15 @@
 //! (the overflow uid, our own servers); what a principal may do is decided in `policy`.
 
 mod directory;
+mod survey;
+pub mod uids;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 pub use directory::{Directory, Ids, Names};
+pub use survey::Survey;
 
 use crate::sys;
 

@@ -7,6 +7,7 @@ use std::io::Write;
 
 use serde_json::json;
 
+use super::lending;
 use crate::config::{self, Loaded};
 use crate::paths::Layout;
 
@@ -18,13 +19,14 @@ const EX_CONFIG: u8 = 78;
 /// # Errors
 /// If standard output cannot be written.
 pub fn run(layout: &Layout, json: bool) -> anyhow::Result<u8> {
-    let loaded = config::load(layout);
+    let mut loaded = config::load(layout);
+    let lent = lending::look(layout, &mut loaded);
     let mut out = std::io::stdout().lock();
     if json {
-        serde_json::to_writer_pretty(&mut out, &machine(&loaded, layout))?;
+        serde_json::to_writer_pretty(&mut out, &machine(&loaded, &lent, layout))?;
         writeln!(out)?;
     } else {
-        person(&loaded, layout, &mut out)?;
+        person(&loaded, &lent, layout, &mut out)?;
     }
     out.flush()?;
     Ok(if loaded.problems.is_empty() { 0 } else { EX_CONFIG })
@@ -40,7 +42,12 @@ fn not_enforced(loaded: &Loaded) -> Vec<(String, &[String])> {
     all.filter(|(_, fields)| !fields.is_empty()).collect()
 }
 
-fn person(loaded: &Loaded, layout: &Layout, out: &mut impl Write) -> std::io::Result<()> {
+fn person(
+    loaded: &Loaded,
+    lent: &[String],
+    layout: &Layout,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     let idle = not_enforced(loaded);
     if !idle.is_empty() {
         writeln!(out, "NOT ENFORCED by this version (checked, but without effect):")?;
@@ -48,6 +55,9 @@ fn person(loaded: &Loaded, layout: &Layout, out: &mut impl Write) -> std::io::Re
             writeln!(out, "  {file}: {}", fields.join(", "))?;
         }
         writeln!(out)?;
+    }
+    for line in lent {
+        writeln!(out, "{line}")?;
     }
     for problem in &loaded.problems {
         writeln!(out, "{problem}")?;
@@ -66,7 +76,7 @@ fn person(loaded: &Loaded, layout: &Layout, out: &mut impl Write) -> std::io::Re
     }
 }
 
-fn machine(loaded: &Loaded, layout: &Layout) -> serde_json::Value {
+fn machine(loaded: &Loaded, lent: &[String], layout: &Layout) -> serde_json::Value {
     let ids = |good: bool| -> Vec<_> {
         let tenants = loaded.tenants.iter().filter(|(_, tenant)| tenant.is_ok() == good);
         tenants.map(|(id, _)| id).collect()
@@ -79,6 +89,7 @@ fn machine(loaded: &Loaded, layout: &Layout) -> serde_json::Value {
         "good": ids(true),
         "broken": ids(false),
         "not_enforced": idle,
+        "data": lent,
         "problems": loaded.problems,
     })
 }
@@ -97,8 +108,8 @@ mod tests {
         }
         let loaded = config::load(&layout);
         let mut out = Vec::new();
-        person(&loaded, &layout, &mut out).expect("written");
-        (String::from_utf8(out).expect("UTF-8"), machine(&loaded, &layout))
+        person(&loaded, &[], &layout, &mut out).expect("written");
+        (String::from_utf8(out).expect("UTF-8"), machine(&loaded, &[], &layout))
     }
 
     #[test]

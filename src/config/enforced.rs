@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 32] = [
+const TENANT: [&str; 35] = [
     "name",
     "status",
     "trial_until",
@@ -25,6 +25,7 @@ const TENANT: [&str; 32] = [
     "server.default",
     "server.sandbox.network",
     "server.sandbox.require",
+    "server.sandbox.groups",
     "grant.users",
     "grant.groups",
     "grant.servers",
@@ -32,18 +33,21 @@ const TENANT: [&str; 32] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.storage",
     "quota.memory",
     "quota.cpus",
     "quota.processes",
     "quota.io",
     "sandbox.network",
     "sandbox.require",
+    "sandbox.groups",
     "features",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 9] = [
+const MAIN: [&str; 10] = [
     "admins",
+    "uid_range",
     "idle_exit",
     "orphan_timeout",
     "drain",

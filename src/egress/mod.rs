@@ -27,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 
+use rustix::thread::CapabilitySets;
 use tokio::task::LocalSet;
 
 use crate::post::{self, PostError};
@@ -82,20 +83,14 @@ async fn serve(plan: &EgressPlan, control: OwnedFd, log: OwnedFd) -> std::io::Re
 
 /// Becomes who it is to be, for good, and keeps no capability, whoever that is (credentials(7)).
 fn give_up_privileges(identity: Option<&Identity>) -> std::io::Result<()> {
-    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-    if let Some(Identity { uid, gid, groups }) = identity {
-        let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
-        let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-        setgroups(&groups)?;
-        setresgid(gid, gid, gid)?;
-        setresuid(uid, uid, uid)?;
-    }
     let none = rustix::thread::CapabilitySet::empty();
-    let none =
-        rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
-    rustix::thread::set_capabilities(None, none)?;
-    // The kernel opens a process that changes its user to that user's others.
-    sys::become_undumpable()
+    match identity {
+        Some(Identity { uid, gid, groups }) => sys::become_user(*uid, *gid, groups, none),
+        None => {
+            let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+            Ok(rustix::thread::set_capabilities(None, none)?)
+        }
+    }
 }
 
 /// Every connection takes two; the soft limit is for programs that use select.

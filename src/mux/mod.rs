@@ -35,6 +35,7 @@ mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod health;
+mod hints;
 mod listens;
 mod lists;
 mod log;
@@ -53,6 +54,7 @@ mod sessions;
 mod start;
 mod states;
 mod status;
+mod storage;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -92,6 +94,11 @@ fn run() -> Result<(), PostError> {
     let plan: MuxPlan = post::unseal(plan)?;
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
+    }
+    // Before anything is opened, or read that is not the supervisor's.
+    if let Some(identity) = &plan.identity {
+        let none = rustix::thread::CapabilitySet::empty();
+        sys::become_user(identity.uid, identity.gid, &identity.groups, none)?;
     }
     let entropy = entropy()?;
     // Without Landlock the filter is the only wall, and it is there in any case.

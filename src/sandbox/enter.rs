@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::Failure;
 use crate::config::tenant::Layer;
@@ -28,18 +29,23 @@ pub(super) fn take_seat(seat: &Seat) -> Result<(), Failure> {
 
 /// Becomes another user for good (credentials(7)): real, effective and saved ids, and all groups.
 pub(super) fn become_user(identity: &Identity) -> io::Result<()> {
-    let groups: Vec<_> = identity.groups.iter().copied().map(Gid::from_raw).collect();
-    let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    unistd::setgroups(&groups)?;
-    unistd::setresgid(gid, gid, gid)?;
-    unistd::setresuid(uid, uid, uid)?;
-    if unistd::setresuid(Uid::from_raw(u32::MAX), Uid::from_raw(0), Uid::from_raw(u32::MAX)).is_ok()
-        && identity.uid != 0
-    {
-        return Err(io::Error::other("the way back to root is still open"));
+    sys::become_user(identity.uid, identity.gid, &identity.groups, CapabilitySet::empty())
+}
+
+/// Becomes the keeper's user (system mode): of root nothing is left but the right to end what it keeps.
+pub(super) fn become_keeper(identity: &Identity) -> io::Result<()> {
+    let Identity { uid, gid, groups } = identity;
+    limit_capabilities(CapabilitySet::KILL);
+    sys::become_user(*uid, *gid, groups, CapabilitySet::KILL)?;
+    Ok(nix::sys::prctl::set_no_new_privs()?)
+}
+
+/// Takes all others out of the bounding set, as far as this process may.
+pub(super) fn limit_capabilities(keep: CapabilitySet) {
+    for one in CapabilitySet::all().difference(keep).iter() {
+        // Those that this kernel does not know cannot be held either.
+        let _ = rustix::thread::remove_capability_from_bounding_set(one);
     }
-    // The kernel opens a process that changes its user to that user's others.
-    sys::become_undumpable()
 }
 
 /// Makes the namespaces; the next fork is pid 1 of the new pid namespace.
@@ -74,11 +80,7 @@ fn map(uid: Uid, gid: Gid) -> io::Result<()> {
 
 /// Gives up every capability, now and for whatever is executed (capabilities(7)).
 pub(super) fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitySet, CapabilitySets};
-    for one in CapabilitySet::all().iter() {
-        // Those that this kernel does not know cannot be held either.
-        let _ = rustix::thread::remove_capability_from_bounding_set(one);
-    }
+    limit_capabilities(CapabilitySet::empty());
     let none = CapabilitySet::empty();
     let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
@@ -95,7 +97,7 @@ pub(super) fn close_proc(backend: Backend) -> Result<(), Failure> {
     }
     let proc = std::fs::File::open("/proc").map_err(Failure::during("open /proc"))?;
     let read_only = rustix::mount::MountAttrFlags::MOUNT_ATTR_RDONLY;
-    let closed = sys::set_mount_attributes(&proc, read_only, true);
+    let closed = sys::set_mount_attributes(&proc, read_only, true, None);
     closed.map_err(Failure::during("make /proc read-only"))
 }
 

@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid};
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::thread::CapabilitySet;
 
 use super::failure::{self, Failure};
 use super::keeper::reap;
@@ -61,12 +62,14 @@ fn start(
     let watch = watch().map_err(failing)?;
     // Directories of the new root are for the server to enter, whoever makes them.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let granted = tree::build(plan, &given.data)?;
+    let granted = tree::build(plan, &given.data, given.lent.as_ref())?;
     enter::name_host(plan)?;
     let egress = given.doors.as_ref().map(AsFd::as_fd);
     doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
     enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
+        // While it may: the user that it becomes may not.
+        enter::limit_capabilities(CapabilitySet::empty());
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
     let own = unistd::getpid();

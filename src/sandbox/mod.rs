@@ -9,12 +9,14 @@ pub mod doors;
 mod enter;
 mod failure;
 mod filter;
+pub mod idmap;
 mod init;
 mod keeper;
 mod offspring;
 mod ruleset;
 mod server;
 pub mod stage;
+pub mod storage;
 mod tree;
 
 pub use offspring::{children, running_below};

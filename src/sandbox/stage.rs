@@ -13,7 +13,8 @@
 //! 2. the plan and its descriptors arrive on the birth socket
 //! 3. a session of its own and child subreaper: a server that daemonises stays below this process
 //! 4. fork: the parent becomes the [`keeper`](super::keeper), the child goes on
-//! 5. the cgroup, the tenant's user, the namespaces ([`enter`](super::enter))
+//! 5. the cgroup, the data directory ([`idmap`](super::idmap)), the tenant's user, the namespaces
+//!    ([`enter`](super::enter))
 //! 6. fork: pid 1 of the namespaces, [`init`](super::init), makes the root and enters it
 //! 7. fork: the last steps of [`server`](super::server), then execve with exactly the environment of the plan
 //!
@@ -24,14 +25,17 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SIGKILL, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::failure::{self, Failure};
 use super::keeper::{self, Kept};
+use super::offspring::children;
 use super::server::become_server;
-use super::{cgroup, enter, init, tree};
+use super::{cgroup, enter, idmap, init, tree};
 use crate::config::tenant::Layer;
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
@@ -50,6 +54,8 @@ pub(super) struct Given {
     pub(super) data: OwnedFd,
     /// Where egress takes listeners.
     pub(super) doors: Option<OwnedFd>,
+    /// The data directory as a mount to attach, where this process was root and is to become somebody else.
+    pub(super) lent: Option<OwnedFd>,
 }
 
 /// The role's entry.
@@ -80,7 +86,8 @@ fn receive() -> Result<(Given, OwnedFd), PostError> {
     }
     let doors = if descriptors.len() > FEWEST { descriptors.pop() } else { None };
     let [plan, stdin, stdout, stderr, lifeline, data] = post::exactly(descriptors)?;
-    Ok((Given { plan: post::unseal(plan)?, stdin, stdout, stderr, data, doors }, lifeline))
+    let plan = post::unseal(plan)?;
+    Ok((Given { plan, stdin, stdout, stderr, data, doors, lent: None }, lifeline))
 }
 
 /// `lifeline` stays with the keeper alone: it is taken out of what the other processes inherit, so that the
@@ -110,6 +117,9 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             let Some(lifeline) = lifeline else { return Ok(()) };
             let doors = given.doors.take();
             let namespaces = given.plan.backend != Backend::None;
+            if let Some(identity) = &given.plan.keeper {
+                enter::become_keeper(identity)?;
+            }
             // The keeper must not hold the server's pipes: their ends are news to the mux.
             drop(given);
             enter::detach_stdio()?;
@@ -121,8 +131,11 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
                 return Ok(());
             };
             keeper::say(lifeline, &word);
-            let kept =
-                if namespaces { Kept::Init(pid_one(&near)?, near) } else { Kept::Server(leader) };
+            let kept = if namespaces {
+                Kept::Init(pid_one(&near, leader)?, near)
+            } else {
+                Kept::Server(leader)
+            };
             watch.keep(lifeline, &kept, doors);
             Ok(())
         }
@@ -136,8 +149,8 @@ fn unsaid() -> KeeperWord {
 }
 
 /// Steps 5 to 7, in the child of the keeper. Comes back in every process that does not become the server.
-fn lead(given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
-    match place(&given, keeper) {
+fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
+    match place(&mut given, keeper) {
         Err(failure) => failure::tell(&failed, &failure.word()),
         Ok(()) if given.plan.backend == Backend::None => {
             drop(leash);
@@ -165,7 +178,7 @@ fn lead(given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
 }
 
 /// Step 5.
-fn place(given: &Given, keeper: Pid) -> Result<(), Failure> {
+fn place(given: &mut Given, keeper: Pid) -> Result<(), Failure> {
     let plan = &given.plan;
     nix::sys::prctl::set_pdeathsig(SIGKILL).map_err(Failure::during("be tied to the keeper"))?;
     if unistd::getppid() != keeper {
@@ -173,6 +186,12 @@ fn place(given: &Given, keeper: Pid) -> Result<(), Failure> {
     }
     if let Some(seat) = &plan.seat {
         enter::take_seat(seat)?;
+    }
+    if let Some(identity) = &plan.identity {
+        match plan.backend {
+            Backend::None => idmap::as_it_is(plan, identity)?,
+            _ => given.lent = Some(idmap::lend(plan, &given.data, identity)?),
+        }
     }
     let early = matches!(plan.backend, Backend::UserNamespace | Backend::None);
     if let (true, Some(identity)) = (early, &plan.identity) {
@@ -188,12 +207,16 @@ fn place(given: &Given, keeper: Pid) -> Result<(), Failure> {
     }
 }
 
-/// The pid that pid 1 of the namespaces has here, as its parent said it.
-fn pid_one(leash: &OwnedFd) -> io::Result<Pid> {
+/// The pid that pid 1 of the namespaces has here, as its parent said it before it ended. A parent that was
+/// killed said nothing, and left it to this process, which has no other child.
+fn pid_one(leash: &OwnedFd, leader: Pid) -> io::Result<Pid> {
+    while waitpid(leader, None) == Err(Errno::EINTR) {}
     let mut bytes = [0; 4];
-    let got = sys::receive_datagram(leash, &mut bytes, RecvFlags::empty())?;
-    if got.bytes != bytes.len() {
-        return Err(io::Error::other("pid 1 of the sandbox was not named"));
+    match sys::receive_datagram(leash, &mut bytes, RecvFlags::DONTWAIT) {
+        Ok(got) if got.bytes == bytes.len() => Ok(Pid::from_raw(i32::from_ne_bytes(bytes))),
+        _ => match *children() {
+            [only] => Ok(only),
+            _ => Err(io::Error::other("pid 1 of the sandbox was not named")),
+        },
     }
-    Ok(Pid::from_raw(i32::from_ne_bytes(bytes)))
 }

@@ -29,8 +29,9 @@ use serde::Deserialize;
 use super::cell::Made;
 use super::inventory::{Ear, Inventory, wait};
 use super::line::{self, CellFiles};
+use crate::auth::uids::Uids;
 use crate::names::TenantId;
-use crate::paths::Layout;
+use crate::paths::{Layout, Mode};
 use crate::post;
 use crate::sys;
 use crate::wire::{FromMux, SessionLine, ToMux, VERSION};
@@ -67,7 +68,7 @@ pub(super) enum Strange {
     OtherVersion(u32),
     #[error("it closed the connection")]
     Closed,
-    #[error("uid {0} listens there")]
+    #[error("uid {0} listens or answers there")]
     Uid(u32),
     #[error("it says that it is {0}'s, and was made for another tenant")]
     Tenant(TenantId),
@@ -108,7 +109,7 @@ pub(super) struct Search {
 
 impl Search {
     /// Asks at every cell socket. Only by the supervisor that holds the lock.
-    pub(super) fn start(layout: &Layout) -> Self {
+    pub(super) fn start(layout: &Layout, uids: &Uids) -> Self {
         let until = Instant::now() + WITHIN;
         let hall: Hall = Arc::new(Mutex::new(Some(Finds::default())));
         let mut asked = BTreeMap::new();
@@ -116,9 +117,10 @@ impl Search {
         for (number, socket) in sockets(layout) {
             asked.extend(CellFiles::tenant(&socket).map(|tenant| (number, tenant)));
             let (hall, working) = (hall.clone(), working.clone());
+            let uid = mux_uid(&socket, layout, uids);
             let thread = std::thread::Builder::new().name("adopt".into()).stack_size(STACK);
             let spawned = thread.spawn(move || {
-                visit(number, socket, &hall, until);
+                visit(number, socket, uid, &hall, until);
                 drop(working);
             });
             if let Err(error) = spawned {
@@ -168,7 +170,15 @@ fn sockets(layout: &Layout) -> Vec<(u64, PathBuf)> {
     found
 }
 
-fn visit(number: u64, socket: PathBuf, hall: &Hall, until: Instant) {
+/// Who a mux at this socket must be: in system mode the mux of the tenant whose cell it is, and nobody else.
+fn mux_uid(socket: &Path, layout: &Layout, uids: &Uids) -> Option<u32> {
+    match layout.mode {
+        Mode::User => Some(nix::unistd::geteuid().as_raw()),
+        Mode::System => uids.known(&CellFiles::tenant(socket)?).map(|its| its.mux),
+    }
+}
+
+fn visit(number: u64, socket: PathBuf, uid: Option<u32>, hall: &Hall, until: Instant) {
     let connection = match line::connect(&socket) {
         Ok(connection) => connection,
         // Nobody listens there any more.
@@ -178,7 +188,7 @@ fn visit(number: u64, socket: PathBuf, hall: &Hall, until: Instant) {
         }
         Err(error) => return left_alone(number, &error.into()),
     };
-    match ask(number, &socket, connection, until) {
+    match ask(number, &socket, connection, uid, until) {
         Ok(found) => {
             let mut hall = lock(hall);
             match hall.as_mut() {
@@ -225,7 +235,13 @@ struct AnyHello {
 }
 
 /// Asks one mux who it is and what it has.
-fn ask(number: u64, socket: &Path, connection: OwnedFd, until: Instant) -> Result<Found, Strange> {
+fn ask(
+    number: u64,
+    socket: &Path,
+    connection: OwnedFd,
+    mux_uid: Option<u32>,
+    until: Instant,
+) -> Result<Found, Strange> {
     // The credentials are those of who called listen(2) (unix(7), SO_PEERCRED): of the supervisor that
     // made it, whose uid is ours.
     let uid = sys::peer_credentials(&connection)?.uid;
@@ -249,11 +265,11 @@ fn ask(number: u64, socket: &Path, connection: OwnedFd, until: Instant) -> Resul
     if CellFiles::tenant(socket).as_ref() != Some(&id) {
         return Err(Strange::Tenant(id));
     }
-    let (pid, pidfd) = hold(signed, ours, &ear.connection)?;
+    let (pid, pidfd) = hold(signed, mux_uid, &ear.connection)?;
     let mut inventory = Inventory::default();
     while !inventory.whole {
         let (bytes, descriptors) = ear.bytes()?;
-        inventory.take(message(bytes)?, descriptors)?;
+        inventory.take(message(bytes)?, descriptors, mux_uid)?;
     }
     // From here on the kernel refuses descriptors; what was sent before is still closed here.
     sys::refuse_descriptors(&ear.connection);
@@ -289,10 +305,10 @@ fn signature(connection: &OwnedFd) -> Result<UnixCredentials, Strange> {
 /// then.
 fn hold(
     signed: UnixCredentials,
-    ours: u32,
+    mux_uid: Option<u32>,
     connection: &OwnedFd,
 ) -> Result<(i32, OwnedFd), Strange> {
-    if signed.uid() != ours {
+    if Some(signed.uid()) != mux_uid {
         return Err(Strange::Uid(signed.uid()));
     }
     let number = Pid::from_raw(signed.pid()).filter(|pid| !pid.is_init());

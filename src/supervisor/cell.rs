@@ -25,12 +25,13 @@ use super::adopt::Found;
 use super::line::{self, CellFiles, Line, Parcel};
 use super::message::{Handle, OpenAsk};
 use super::spawn::{Binary, kill};
+use super::storage::Stored;
 use crate::auth::Principal;
 use crate::config::tenant::Tenant;
 use crate::names::{ServerName, SessionId, TenantId};
 use crate::post;
 use crate::sys;
-use crate::wire::{Birth, MuxPlan, MuxStatus, SessionLine, ToMux};
+use crate::wire::{Birth, Identity, MuxPlan, MuxStatus, SessionLine, ToMux};
 
 /// Messages to one mux that may wait: each child and session causes a few.
 const OUTBOX: usize = 256;
@@ -112,6 +113,8 @@ pub(super) struct Cell {
     pub(super) waiting: Vec<OpenAsk>,
     /// The children that it asked for and that have not gone, with their keepers as soon as they run.
     pub(super) children: BTreeMap<u64, Option<Arc<OwnedFd>>>,
+    /// What its tenant stores.
+    pub(super) stored: Stored,
     tickets: BTreeMap<u64, Asking>,
     outbox: mpsc::Sender<Parcel>,
     /// What its two tasks hold.
@@ -131,6 +134,8 @@ pub(super) struct Seed<'a> {
     pub(super) number: u64,
     pub(super) tenant: Option<Arc<Tenant>>,
     pub(super) plan: MuxPlan,
+    /// Who it becomes (system mode).
+    pub(super) identity: Option<Identity>,
     pub(super) socket: PathBuf,
     pub(super) log: File,
     pub(super) memory: File,
@@ -143,9 +148,12 @@ pub(super) struct Seed<'a> {
 impl Cell {
     /// Starts a mux and connects to it as any later supervisor would.
     pub(super) fn start(seed: Seed<'_>) -> io::Result<Self> {
-        let Seed { number, tenant, plan, socket, log, memory, binary, seat, house } = seed;
+        let Seed { number, tenant, plan, identity, socket, log, memory, binary, seat, house } =
+            seed;
         let (listener, files) = line::listen(socket, &plan.tenant)?;
-        let sealed = post::seal(&plan).map_err(io::Error::other)?;
+        // Who it is is settled at its birth: no later plan says it.
+        let birth = MuxPlan { identity, ..plan.clone() };
+        let sealed = post::seal(&birth).map_err(io::Error::other)?;
         let given = [sealed.as_fd(), listener.as_fd(), log.as_fd(), memory.as_fd()];
         let born = binary.start(&Birth::Mux, &given, &log, &seat)?;
         let connection = line::connect(files.path()).inspect_err(|_| kill(&born.pidfd))?;
@@ -202,6 +210,7 @@ impl Cell {
             may_leave: false,
             waiting: Vec::new(),
             children: BTreeMap::new(),
+            stored: Stored::default(),
             tickets: BTreeMap::new(),
             outbox,
             wire: line,

@@ -12,13 +12,17 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::estate::{Estate, EstateError, Ground};
+use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
 use super::ways;
 use crate::config::expand::Values;
+use crate::config::links_to;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sandbox::cgroup::Bounds;
+use crate::sandbox::storage;
 use crate::sys;
 use crate::wire::egress::Way;
 use crate::wire::stage::{Backend, Limits, Seat, StagePlan, View};
@@ -80,25 +84,79 @@ pub(super) enum PrepareError {
         /// Why.
         source: io::Error,
     },
+    /// A directory that is not the server's to use.
+    #[error(transparent)]
+    Estate(#[from] EstateError),
+    /// A group that it cannot have.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// A path that JSON cannot carry.
     #[error("{0} is not UTF-8 (rename it)")]
     NotText(PathBuf),
 }
 
-/// Makes the directories of a child and its plan; `bounded` where a control group counts for its tenant.
+/// That a child is not started, as its mux hears it.
+#[derive(Debug)]
+pub(super) struct NotReady {
+    pub(super) reason: String,
+    /// Whether trying again without a change is pointless.
+    pub(super) permanent: bool,
+}
+
+impl From<PrepareError> for NotReady {
+    fn from(error: PrepareError) -> Self {
+        // Whose a directory or a group is stays so until somebody changes it.
+        let permanent = match &error {
+            PrepareError::Directory { .. } | PrepareError::Authorities { .. } => false,
+            PrepareError::Estate(error) => !matches!(error, EstateError::Directory(..)),
+            PrepareError::Group(_) | PrepareError::NotText(_) => true,
+        };
+        Self { reason: error.to_string(), permanent }
+    }
+}
+
+impl From<io::Error> for NotReady {
+    fn from(error: io::Error) -> Self {
+        Self { reason: error.to_string(), permanent: false }
+    }
+}
+
+/// How the supervisor makes any child.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub(super) layout: Layout,
+    /// The user that the supervisor runs as.
+    pub(super) owner: String,
+    pub(super) backend: Backend,
+    /// Whether a control group counts for its tenant.
+    pub(super) bounded: bool,
+    /// Who the child is to be (system mode).
+    pub(super) standing: Option<Standing>,
+    /// `egress.ca_file`.
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+/// Makes the directories of a child and its plan.
 pub(super) fn prepare(
-    layout: &Layout,
-    owner: &str,
-    backend: Backend,
+    means: &Means,
     tenant: &Tenant,
     server: &Server,
     holder: Option<&Holder>,
-    bounded: bool,
 ) -> Result<Prepared, PrepareError> {
+    let Means { layout, owner, backend, bounded, standing, ca_file } = means;
+    // A user of the tenant's own is called as the tenant.
+    let owner = if standing.is_some() { tenant.id.as_str() } else { owner };
     let home = layout.tenant_home(&tenant.id);
-    open_private(&home)?;
     let data_path = data_directory(layout, tenant);
-    let data = open_private(&data_path)?;
+    let (identity, data) = match standing {
+        None => (None, own_ground(&home, &data_path)?),
+        Some(standing) => {
+            let identity = standing.identity(&server.sandbox.groups)?;
+            let range = standing.range;
+            let data = grounds(layout, tenant, &Estate { identity: &identity, range })?;
+            (Some(identity), data)
+        }
+    };
     let user = holder.map_or(owner, |holder| holder.user.as_str());
     let data_text = text(&data_path)?;
     let values = Values {
@@ -107,24 +165,68 @@ pub(super) fn prepare(
         data: &data_text,
         user: Some(user),
     };
+    let (data_real, home_real) = (real(&data_path)?, real(&home)?);
     let plan = StagePlan {
         wire: wire::VERSION,
         command: text(&server.command)?,
         args: server.args.iter().map(|arg| values.expand(arg)).collect(),
         env: environment(tenant, server, &text(&home)?, &values, user),
-        data: data_text.clone(),
-        home: text(&home)?,
-        identity: None,
-        backend,
+        data: text(&data_real)?,
+        home: text(&home_real)?,
+        identity,
+        keeper: standing.as_ref().map(Standing::keeper),
+        backend: *backend,
         require: server.sandbox.require.clone(),
-        view: view(server)?,
+        view: View {
+            data_owner: data.owner,
+            data_shared: data.shared,
+            ..view(server, [(&data_path, &data_real), (&home, &home_real)])?
+        },
         network: ways::network(server),
-        limits: limits(tenant, backend, bounded),
+        limits: limits(tenant, *backend, *bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
     let (way, bounds) = (ways::way(server), Bounds::of(&tenant.quota));
-    Ok(Prepared { plan, program, data, way, bounds, seat: None })
+    let project = plan.identity.as_ref().map(|identity| identity.uid);
+    // Where it cannot be, the looks at what is stored find out and say so.
+    let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
+    let data = data.directory;
+    let mut prepared = Prepared { plan, program, data, way, bounds, seat: None };
+    if let Some(ca_file) = ca_file {
+        prepared.trust(ca_file, layout)?;
+    }
+    Ok(prepared)
+}
+
+/// The directories of a server that runs as we do.
+fn own_ground(home: &Path, data: &Path) -> Result<Ground, PrepareError> {
+    open_private(home)?;
+    Ok(Ground::its(open_private(data)?))
+}
+
+/// The directories of a server with a uid of its own.
+fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Ground, PrepareError> {
+    let own = layout.tenant_state(&tenant.id);
+    estate.own(&own, "home")?;
+    Ok(match &tenant.data {
+        None => Ground::its(estate.own(&own, "data")?),
+        Some(data) => estate.lent(data)?,
+    })
+}
+
+impl Prepared {
+    /// With the escape probes in place of the server: the same sandbox around our own binary, which it sees
+    /// beside what the server does.
+    pub(super) fn probing(mut self, binary: &Path) -> Result<Self, PrepareError> {
+        let binary = text(binary)?;
+        self.plan.args = vec!["--role=probe".to_owned()];
+        if !self.plan.view.read.contains(&binary) {
+            self.plan.view.read.push(binary.clone());
+        }
+        self.plan.command = binary;
+        Ok(self)
+    }
 }
 
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
@@ -143,23 +245,20 @@ fn fingerprint(plan: &StagePlan) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// What the server sees of the file system.
-fn view(server: &Server) -> Result<View, PrepareError> {
-    let sandbox = &server.sandbox;
+/// What the server sees of the file system; `named` are its own directories, by name and where they are.
+fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareError> {
+    let (sandbox, needs) = (&server.sandbox, &server.needs);
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
-    let mut read = texts(&sandbox.read)?;
-    let mut links = BTreeMap::new();
-    // A command by another name is a link to what it means.
-    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
-    if program != server.command {
-        links.insert(text(&server.command)?, text(&program)?);
+    let mut links = needs.links.clone();
+    for (name, real) in named.iter().filter(|(name, real)| name != real) {
+        links.extend(links_to(name).into_iter().filter(|(link, _)| !link.starts_with(real)));
     }
-    read.push(text(&program)?);
+    let links = links.iter().map(|(place, says)| Ok((text(place)?, text(says)?)));
     Ok(View {
-        read,
-        links,
+        read: texts(&[sandbox.read.as_slice(), &needs.read].concat())?,
         write: texts(&sandbox.write)?,
+        links: links.collect::<Result<_, PrepareError>>()?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
         ..View::default()
@@ -177,6 +276,7 @@ fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
         open_files: at(quota.open_files).map(u64::from),
         data_bytes: at(quota.memory).filter(|_| !bounded),
         processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
+        file_bytes: at(quota.storage),
     }
 }
 
@@ -190,6 +290,12 @@ fn at<T>(limit: Limit<T>) -> Option<T> {
         Limit::At(most) => Some(most),
         Limit::Unlimited => None,
     }
+}
+
+/// Where the directory is, links followed: what is bound has no link in its name.
+fn real(path: &Path) -> Result<PathBuf, PrepareError> {
+    let failed = |source| PrepareError::Directory { path: path.to_owned(), source };
+    path.canonicalize().map_err(failed)
 }
 
 fn text(path: &Path) -> Result<String, PrepareError> {
@@ -211,11 +317,19 @@ fn environment(
     values: &Values<'_>,
     user: &str,
 ) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> =
-        [("PATH", PATH), ("HOME", home), ("LANG", "C.UTF-8"), ("USER", user), ("LOGNAME", user)]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
+    let found = server.needs.path.iter().map(|path| path.to_string_lossy());
+    let path = found.chain([PATH.into()]).collect::<Vec<_>>().join(":");
+    let mut env: BTreeMap<String, String> = [
+        ("PATH", path.as_str()),
+        ("HOME", home),
+        ("LANG", "C.UTF-8"),
+        ("USER", user),
+        ("LOGNAME", user),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    env.extend(server.needs.env.clone());
     env.extend(ways::environment(&ways::network(server)));
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
@@ -245,6 +359,11 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// Stdin, stdout, stderr and lifeline, for who talks to the child without a mux.
+    pub(super) fn into_ends(self) -> [OwnedFd; 4] {
+        [self.stdin, self.stdout, self.stderr, self.lifeline]
+    }
+
     /// In the order of [`wire::ToMux::Started`].
     pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
         vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]

@@ -20,10 +20,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::task::JoinHandle;
 
 use super::house::{House, unix_now};
-use super::logs;
 use super::message::{EgressNews, Handle, Message};
 use super::pause::Pause;
 use super::spawn::{Born, kill};
+use super::{identities, logs};
 use crate::names::{ServerName, TenantId};
 use crate::post::{self, PostError};
 use crate::sys;
@@ -122,10 +122,11 @@ impl House {
             let why = format!("the tenant's egress keeps dying; the next try is in {left:.0?}");
             return Err(io::Error::other(why));
         }
+        let own = self.identities(tenant).map_err(io::Error::other)?;
         let plan = EgressPlan {
             wire: wire::VERSION,
             tenant: tenant.clone(),
-            identity: None,
+            identity: own.map(|own| identities::alone(own.egress)),
             upstream: self.settings().egress.upstream_proxy.clone(),
         };
         let plan = post::seal(&plan).map_err(io::Error::other)?;

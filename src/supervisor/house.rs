@@ -14,12 +14,14 @@ use super::cell::{Cell, Phase, Seed};
 use super::egress::Egresses;
 use super::groups::Groups;
 use super::history::History;
+use super::identities::alone;
 use super::message::{CellNews, Handle, Message, OpenAsk, Returned};
 use super::pause::Pause;
 use super::spawn::{Binary, kill};
 use super::strength::Strength;
 use super::watch::Watch;
 use super::{Options, logs, memory};
+use crate::auth::uids::Uids;
 use crate::auth::{Directory, Ids, Names, Nobodies};
 use crate::config::tenant::{Settings, Start, Tenant};
 use crate::names::{ServerName, TenantId};
@@ -40,6 +42,8 @@ pub(super) struct House {
     pub(super) fallback: Settings,
     pub(super) directory: Directory,
     pub(super) nobodies: Arc<Mutex<Nobodies>>,
+    /// Who the tenants' processes run as, since the configuration was last read.
+    pub(super) uids: Uids,
     pub(super) binary: Binary,
     pub(super) groups: Groups,
     /// What confines a server on this machine.
@@ -55,6 +59,8 @@ pub(super) struct House {
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
     pub(super) egresses: Egresses,
+    /// Whose turn it is to look for what a server misses.
+    pub(super) looks: Arc<tokio::sync::Semaphore>,
     /// Who waits for a short pause to end; each has a seat of the door.
     pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
@@ -65,6 +71,7 @@ pub(super) struct House {
     /// Tells this run of a supervisor from others of the same process.
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
+    pub(super) probing: super::probe::Probing,
 }
 
 impl House {
@@ -79,6 +86,8 @@ impl House {
             Message::Bounded { tenant, bounds, refused } => self.bounded(&tenant, bounds, refused),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
+            Message::Looked(look) => self.looked(*look),
+            Message::Probe(run) => self.probe_prepared(*run),
         }
         self.release_egresses();
     }
@@ -227,13 +236,15 @@ impl House {
         id: &TenantId,
         server: Option<&ServerName>,
     ) -> std::io::Result<()> {
-        let (number, socket) = self.free_cell();
         let plan = self.plan_of(id, server).ok_or(std::io::ErrorKind::NotFound)?;
+        let identities = self.identities(id).map_err(std::io::Error::other)?;
         let seat = self.open_groups(id).map_err(std::io::Error::other)?;
+        let (number, socket) = self.free_cell();
         let seed = Seed {
             number,
             tenant: self.registry.get(id).cloned(),
             plan,
+            identity: identities.map(|its| alone(its.mux)),
             socket,
             log: logs::open(&self.options.layout, id, logs::SERVERS)?,
             memory: memory::open(&self.options.layout, id)?,
@@ -332,9 +343,13 @@ impl House {
     /// What follows from settings and tenants as they are now: the names to look up, who is nobody.
     pub(super) fn settled(&mut self) {
         let mut names = Names::default();
-        for grant in self.registry.iter().flat_map(|tenant| &tenant.grants) {
-            grant.users.iter().for_each(|user| names.user(user));
-            grant.groups.iter().for_each(|group| names.group(group));
+        for tenant in self.registry.iter() {
+            for grant in &tenant.grants {
+                grant.users.iter().for_each(|user| names.user(user));
+                grant.groups.iter().for_each(|group| names.group(group));
+            }
+            let shared = tenant.servers.iter().flat_map(|server| &server.sandbox.groups);
+            shared.for_each(|group| names.group(group));
         }
         for admin in &self.settings().admins {
             match admin.strip_prefix('@') {

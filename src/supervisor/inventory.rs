@@ -84,6 +84,7 @@ impl Inventory {
         &mut self,
         message: FromMux,
         descriptors: Vec<OwnedFd>,
+        uid: Option<u32>,
     ) -> Result<(), Strange> {
         let FromMux::Inventory { sessions, children, last } = message else {
             self.said.push(message);
@@ -95,7 +96,7 @@ impl Inventory {
             return Err(Strange::Nonsense("children without pidfds".to_owned()));
         }
         for (line, pidfd) in children.into_iter().zip(descriptors) {
-            if !is_keeper(&line, &pidfd) {
+            if !is_keeper(&line, &pidfd, uid) {
                 return Err(Strange::Nonsense("a descriptor that is not its child's".to_owned()));
             }
             self.children.push((line.child, pidfd));
@@ -104,14 +105,25 @@ impl Inventory {
     }
 }
 
-/// Whether the descriptor is a pidfd of the process that the line names, or of one that has ended.
+/// Whether the descriptor is a pidfd of the process that the line names and that is the mux's user's, or of
+/// one that has ended.
 ///
-/// The process is killed if it outlives its mux. The mux runs as we do and could kill it itself, so that
-/// nothing is lent to it by that.
-fn is_keeper(line: &ChildLine, pidfd: &OwnedFd) -> bool {
+/// The process is killed if it outlives its mux. A user may kill what is its own, so that nothing is lent to
+/// the mux by that.
+fn is_keeper(line: &ChildLine, pidfd: &OwnedFd, uid: Option<u32>) -> bool {
     match pid_of(pidfd) {
         Some(-1) => true,
-        Some(pid) => line.pid == Some(pid) && pid > 1 && pid.unsigned_abs() != std::process::id(),
-        None => false,
+        Some(pid) if pid > 1 && pid.unsigned_abs() != std::process::id() => {
+            let is_its = line.pid == Some(pid) && uid.is_some() && user_of(pid) == uid;
+            // Its number was its own all the while, or it has ended meanwhile.
+            is_its || pid_of(pidfd) == Some(-1)
+        }
+        _ => false,
     }
+}
+
+/// The real uid of a process (proc(5), /proc/PID/status).
+fn user_of(pid: i32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Uid:"))?.split_whitespace().next()?.parse().ok()
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Delivered, PrepareError, Prepared};
+use super::child::{self, Delivered, Means, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -28,6 +28,18 @@ const ENDS_WITHIN: Duration = Duration::from_millis(800);
 const ROUNDS: usize = 64;
 
 impl House {
+    /// How a child of this tenant's is made now.
+    pub(super) fn means(&self, tenant: &TenantId) -> Result<Means, String> {
+        Ok(Means {
+            layout: self.options.layout.clone(),
+            owner: self.owner.1.clone(),
+            backend: self.strength.backend,
+            bounded: self.groups.cgroups.hold(),
+            standing: self.standing(tenant)?,
+            ca_file: self.settings().egress.ca_file.clone(),
+        })
+    }
+
     /// A mux asks for a child.
     pub(super) fn start_child(
         &mut self,
@@ -36,13 +48,15 @@ impl House {
         server: &ServerName,
         holder: Option<Holder>,
     ) {
-        let wanted = self.startable(tenant, server);
+        let wanted = self
+            .startable(tenant, server)
+            .and_then(|(configured, server)| Ok((configured, server, self.means(tenant)?)));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let (configured, server) = match wanted {
+        let (configured, server, means) = match wanted {
             Ok(wanted) => wanted,
             Err(reason) => return refuse(cell, &reason, true),
         };
@@ -56,26 +70,16 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
-        let ca_file = self.settings().egress.ca_file.clone();
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                let holder = holder.as_ref();
-                let prepared =
-                    child::prepare(&layout, &owner, backend, &configured, &server, holder, bounded);
-                let mut prepared = prepared?;
-                if let Some(ca_file) = &ca_file {
-                    prepared.trust(ca_file, &layout)?;
-                }
-                Ok::<_, PrepareError>(prepared)
+                child::prepare(&means, &configured, &server, holder.as_ref())
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
+                Ok(Err(error)) => Err(error.into()),
+                Err(error) => Err(std::io::Error::other(error).into()),
             };
             let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
@@ -89,14 +93,12 @@ impl House {
         tenant: &TenantId,
         child: u64,
         server: &ServerName,
-        prepared: Result<Box<Prepared>, String>,
+        prepared: Result<Box<Prepared>, NotReady>,
     ) {
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
-        let started = prepared.and_then(|mut prepared| {
-            let born = self.birth(tenant, place, &mut prepared);
-            born.map_err(|error| error.to_string())
-        });
+        let started =
+            prepared.and_then(|mut prepared| Ok(self.birth(tenant, place, &mut prepared)?));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match started {
             Ok((delivered, keeper)) => {
@@ -106,13 +108,13 @@ impl House {
                 self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
             }
-            Err(reason) => {
+            Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
                 cell.children.remove(&child);
                 // A stage that was not started is not in it.
                 cgroups.remove_server(tenant, place);
                 self.history.ended(tenant, (cell.number, child), &reason, unix_now());
-                cell.send(ToMux::NotStarted { child, reason, permanent: false }, Vec::new());
+                cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
             }
         }
     }
@@ -120,7 +122,7 @@ impl House {
 
 impl House {
     /// Starts a child; with it comes its keeper.
-    fn birth(
+    pub(super) fn birth(
         &mut self,
         tenant: &TenantId,
         place: Place,

@@ -9,11 +9,15 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::child::Prepared;
+use super::child::{NotReady, Prepared};
+use super::probe::{ProbeWish, Run};
+use super::storage::Look;
+use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
-    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
+    ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
+    WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::sandbox::cgroup::Bounds;
@@ -108,7 +112,7 @@ pub(super) enum CellNews {
     /// It cannot be talked to: what it said or did.
     Broken(String),
     /// A child's directories are ready, or not.
-    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, String> },
+    Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
 }
 
 /// What happened to an egress.
@@ -142,6 +146,7 @@ pub(super) enum ControlWhat {
     Restart(String, Option<String>, Reply<()>),
     Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
+    Probe(ProbeWish, Reply<ProbeReply>),
 }
 
 /// Everything that the loop hears.
@@ -162,9 +167,11 @@ pub(super) enum Message {
     /// A file of the configuration changed.
     Changed,
     /// The configuration was read.
-    Loaded(Box<Loaded>),
+    Loaded(Box<(Loaded, Uids)>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
+    /// How much a tenant stores was looked at.
+    Looked(Box<Look>),
     /// A tenant's control group was given these bounds, or why not all of them.
     Bounded {
         tenant: TenantId,
@@ -173,6 +180,8 @@ pub(super) enum Message {
     },
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
+    /// A run of the escape probes is prepared, or not.
+    Probe(Box<Run>),
 }
 
 /// The loop is gone or going.

@@ -6,7 +6,9 @@
 use tokio::sync::oneshot;
 
 use super::house::House;
+use super::identities;
 use super::message::{Message, Reply};
+use crate::auth::uids::{Care, Uids};
 use crate::config::load::{Loaded, load};
 use crate::control::ReloadReply;
 use crate::names::TenantId;
@@ -33,8 +35,13 @@ impl House {
         self.reloading.running = true;
         self.reloading.now.extend(asker);
         let (layout, house) = (self.options.layout.clone(), self.handle.clone());
+        let range = self.settings().uid_range;
         let (done, loaded) = oneshot::channel();
-        tokio::task::spawn_blocking(move || done.send(Box::new(load(&layout))));
+        tokio::task::spawn_blocking(move || {
+            let mut loaded = load(&layout);
+            let uids = identities::given(&layout, &mut loaded, range, Care::Reload);
+            done.send(Box::new((loaded, uids)))
+        });
         tokio::task::spawn_local(async move {
             if let Ok(loaded) = loaded.await {
                 let _ = house.say(Message::Loaded(loaded)).await;
@@ -43,8 +50,9 @@ impl House {
     }
 
     /// The reading is done.
-    pub(super) fn loaded(&mut self, loaded: Loaded) {
+    pub(super) fn loaded(&mut self, (loaded, uids): (Loaded, Uids)) {
         self.reloading.again |= self.watch.renew();
+        self.uids = uids;
         let reply = self.take_in(loaded);
         for asker in std::mem::take(&mut self.reloading.now) {
             // Who no longer waits needs no answer.

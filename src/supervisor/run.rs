@@ -15,6 +15,7 @@ use super::egress::Egresses;
 use super::groups::Groups;
 use super::history::History;
 use super::house::{House, unix_now};
+use super::identities;
 use super::message::{Handle, Message, Returned, SLIPS};
 use super::reload::Reloading;
 use super::replace::{Replacing, held_back};
@@ -22,6 +23,7 @@ use super::spawn::Binary;
 use super::strength;
 use super::watch::Watch;
 use super::{Options, SupervisorError, cannot, fallback, log, notify};
+use crate::auth::uids::Care;
 use crate::auth::{Directory, Nobodies};
 use crate::config::load::load;
 use crate::registry::Registry;
@@ -35,12 +37,13 @@ const SESSIONS_A_SECOND: u64 = 1 << 20;
 /// Runs the supervisor on this thread.
 pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
     let signals = Signals::catch().map_err(cannot("catch signals"))?;
-    let loaded = load(&options.layout);
+    let mut loaded = load(&options.layout);
     let settings = loaded.settings.clone().unwrap_or_else(fallback);
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
     // Clients queue meanwhile: the doors are there and not yet attended.
-    let search = Search::start(&options.layout);
+    let uids = identities::given(&options.layout, &mut loaded, settings.uid_range, Care::Start);
+    let search = Search::start(&options.layout, &uids);
     let (handle, inbox) = Handle::new();
     let (slips, returned) = mpsc::channel(SLIPS);
     let directory = Directory::start().map_err(cannot("start a thread"))?;
@@ -55,7 +58,9 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         fallback: fallback(),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
-        strength: strength::find(&binary, None).with(&cgroups),
+        strength: strength::find(&binary, uids.probe().map(identities::alone).as_ref())
+            .with(&cgroups),
+        uids,
         binary,
         groups: Groups::new(cgroups),
         watch: Watch::start(&options.layout, handle.clone()),
@@ -67,6 +72,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         pauses: BTreeMap::new(),
         history: History::default(),
         egresses: Egresses::default(),
+        looks: std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
@@ -75,6 +81,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         stopping: None,
         instance: instance(),
         replacing: Replacing::default(),
+        probing: super::probe::Probing::default(),
         options,
     };
     let (found, spared) = search.finish();
@@ -161,7 +168,8 @@ impl Rounds {
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
         let replaces = house.replaces_at(now);
-        let all = [beat, round, idle, end, overdue, self.retry, replaces];
+        let looks = house.looks_at(now).filter(|_| house.stopping.is_none());
+        let all = [beat, round, idle, end, overdue, self.retry, replaces, looks];
         all.into_iter().flatten().fold(far, Instant::min)
     }
 
@@ -175,6 +183,9 @@ impl Rounds {
             notify::alive();
         }
         house.kill_overdue(now);
+        if house.stopping.is_none() {
+            house.look_at_storage(now);
+        }
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
             house.ask_again();

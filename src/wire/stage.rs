@@ -30,6 +30,8 @@ pub struct StagePlan {
     pub home: String,
     /// Who it becomes (system mode).
     pub identity: Option<Identity>,
+    /// Who its keeper becomes (system mode): the user of its mux, with the right to end it.
+    pub keeper: Option<Identity>,
     /// How namespaces are made.
     pub backend: Backend,
     /// Layers without which it does not start.
@@ -88,6 +90,8 @@ pub struct View {
     /// The owner of an existing data directory of a person's: files keep and get this uid and gid on disk
     /// (idmapped mount, mount_setattr(2)), while the server sees its own.
     pub data_owner: Option<Owner>,
+    /// Whether it may write in that directory also without such a mount, by its groups.
+    pub data_shared: bool,
 }
 
 /// Who a file belongs to on disk.
@@ -138,6 +142,9 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// RLIMIT_DATA, bytes.
     pub data_bytes: Option<u64>,
+    /// RLIMIT_FSIZE, bytes: the largest file; what is over it gets EFBIG (SIGXFSZ is ignored).
+    #[serde(default)]
+    pub file_bytes: Option<u64>,
     /// RLIMIT_NPROC, tasks of this uid in its user namespace; where no cgroup counts them.
     pub processes: Option<u64>,
 }

@@ -42,13 +42,11 @@ fn a_user_whom_the_namespace_does_not_map_is_nobody() {
 fn a_tenants_own_servers_may_not_open_sessions() {
     let Some(attacker) = attacker() else { return };
     let home = Home::system();
-    home.settings("uid_range = [70000, 70100]\n");
-    let uids = [69_999, 70_000, 70_100, 70_101, RESERVED];
+    home.settings("uid_range = [2000000000, 2000000100]\n");
+    let uids = [1_999_999_999, 2_000_000_000, 2_000_000_100, 2_000_000_101, RESERVED];
     home.tenant("acme", &granted(&documents_tenant(), &[&uids[..], &[OTHER, attacker]].concat()));
     let arena = Arena::new(&home, attacker, &[]);
-    for (uid, reserved) in
-        [(69_999, false), (70_000, true), (70_100, true), (70_101, false), (RESERVED, false)]
-    {
+    for (uid, reserved) in std::iter::zip(uids, [false, true, true, false, false]) {
         let answer = as_user(uid, uid, || open(&arena.session_door()));
         let refused = answer["reason"] == "reserved-uid";
         assert_eq!(refused, reserved, "{uid}: {answer}");

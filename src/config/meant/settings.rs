@@ -16,8 +16,8 @@ type Texts = Vec<At<String>>;
 /// Where neither people (1000-60000), subordinate ids (100000-600100000), systemd's dynamic users
 /// (61184-65519) nor its containers (524288-1879048191) live.
 const UID_RANGE: (u32, u32) = (1_900_000_000, 1_900_065_535);
-/// The first uid that no distribution gives to people, services or subordinate ids on its own.
-const UID_LEAST: u32 = 65_536;
+/// The first uid that nothing gives away on its own: below are people, services, subordinate ids and containers.
+const UID_LEAST: u32 = 1_879_048_192;
 /// The overflow uid as 32 bits, and the "no uid" of chown(2).
 const UID_MOST: u32 = u32::MAX - 2;
 /// Rolled log files: a week of days.

@@ -24,7 +24,12 @@ pub(super) struct Access {
 }
 
 /// Builds the tree and makes it the root of this process. Returns what may be done where.
-pub(super) fn build(plan: &StagePlan, data: &OwnedFd) -> Result<Vec<(PathBuf, Access)>, Failure> {
+/// `lent` is the data directory where it was made ready to be attached.
+pub(super) fn build(
+    plan: &StagePlan,
+    data: &OwnedFd,
+    lent: Option<&OwnedFd>,
+) -> Result<Vec<(PathBuf, Access)>, Failure> {
     let scaffold = Scaffold::raise().map_err(Failure::during("make a new root"))?;
     let pieces = pieces::of(plan, data, scaffold.old()).map_err(Failure::during("look around"))?;
     for (path, piece) in &pieces {
@@ -36,7 +41,11 @@ pub(super) fn build(plan: &StagePlan, data: &OwnedFd) -> Result<Vec<(PathBuf, Ac
             )),
             _ => Failure::new(format!("{} in its root", path.display()), error),
         };
-        scaffold.place(path, piece).map_err(named)?;
+        let placed = match lent.filter(|_| path.as_os_str() == plan.data.as_str()) {
+            Some(mount) => scaffold.hang(path, piece, mount),
+            None => scaffold.place(path, piece),
+        };
+        placed.map_err(named)?;
     }
     scaffold.enter().map_err(Failure::during("enter its root"))?;
     let access = |(path, piece): (PathBuf, pieces::Piece)| Some((path, piece.access()?));

@@ -6,10 +6,11 @@ use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::Access;
 use crate::sandbox::doors;
+use crate::sys::find::{Links, find};
 use crate::wire::stage::{Network, StagePlan};
 
 /// One thing in a server's root.
@@ -33,6 +34,8 @@ pub(super) enum Piece {
     File(Vec<u8>),
     /// The processes of the new pid namespace (proc(5)).
     Processes,
+    /// What of /proc would show more than this namespace: it cannot be opened.
+    Hidden,
 }
 
 const READ: Access = Access { write: false, execute: false };
@@ -50,7 +53,7 @@ impl Piece {
             Self::Bind { access, .. } | Self::Memory { access, .. } => Some(*access),
             Self::Device => Some(WRITE),
             Self::File(_) | Self::Processes => Some(READ),
-            Self::Directory | Self::Link(_) => None,
+            Self::Directory | Self::Link(_) | Self::Hidden => None,
         }
     }
 }
@@ -90,6 +93,9 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
+/// Names of the user's keys, of which no namespace of ours is a part (keyrings(7)).
+const HIDDEN: [&str; 2] = ["/proc/keys", "/proc/key-users"];
+
 /// The most bytes of a file of /etc that is copied.
 const COPY_MAX: u64 = 1024 * 1024;
 /// The size of file systems that hold names and links only, bytes.
@@ -111,6 +117,7 @@ pub(super) fn of(
     all.insert("/var/tmp".into(), Piece::Link("../tmp".to_owned()));
     all.insert("/run".into(), Piece::Directory);
     all.insert("/proc".into(), Piece::Processes);
+    all.extend(HIDDEN.iter().map(|path| (path.into(), Piece::Hidden)));
     own(&mut all, plan, data)?;
     Ok(all)
 }
@@ -208,8 +215,7 @@ fn network(
 
 /// A file of outside as it is now; it may be a link to where the network's manager keeps it.
 fn copy(old: BorrowedFd<'_>, path: &str) -> io::Result<Option<Vec<u8>>> {
-    let (flags, resolve) = (OFlags::RDONLY | OFlags::CLOEXEC, ResolveFlags::IN_ROOT);
-    let file = match rustix::fs::openat2(old, path, flags, Mode::empty(), resolve) {
+    let file = match find(old, Path::new(path), Links::Follow, OFlags::RDONLY) {
         Ok(file) => file,
         Err(rustix::io::Errno::NOENT) => return Ok(None),
         Err(error) => return Err(error.into()),

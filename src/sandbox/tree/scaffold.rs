@@ -8,8 +8,8 @@
 //!                     /new  (memory)
 //! ```
 //!
-//! Everything is found by descriptors from `old` and `new` and without following a link (openat2(2),
-//! RESOLVE_NO_SYMLINKS): a path that is a link by now was another one when the plan was written.
+//! Everything is found by descriptors from `old` and `new` and without following a link
+//! ([`sys::find`]): a path that is a link by now was another one when the plan was written.
 
 use std::ffi::CStr;
 use std::io;
@@ -17,14 +17,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
+use super::Access;
 use super::pieces::{NAMES, Piece};
 use crate::sys;
+use crate::sys::find::{Links, find};
 
 /// A directory that every system has, to put the scaffold on.
 const BASE: &str = "/usr";
@@ -72,21 +74,26 @@ impl Scaffold {
     pub(super) fn place(&self, path: &Path, piece: &Piece) -> io::Result<()> {
         let path = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
         match piece {
-            Piece::Bind { access, must_be } => {
-                let mut attributes = PLAIN;
-                attributes.set(READ_ONLY, !access.write);
-                attributes.set(NO_EXEC, !access.execute);
-                self.bind(path, attributes, *must_be)
-            }
+            Piece::Bind { access, must_be } => self.bind(path, attributes(*access), *must_be),
             Piece::Device => self.bind(path, MountAttrFlags::MOUNT_ATTR_NOSUID | NO_EXEC, None),
             Piece::Memory { bytes, mode, .. } => {
                 attach(&memory(*bytes, *mode)?, self.directory(path)?.as_fd())
             }
             Piece::Processes => attach(&processes()?, self.directory(path)?.as_fd()),
+            Piece::Hidden => self.hide(path),
             Piece::Directory => Ok(self.directory(path).map(drop)?),
             Piece::Link(target) => self.link(path, target),
             Piece::File(bytes) => self.file(path, bytes),
         }
+    }
+
+    /// Hangs a mount that is attached nowhere yet in the place of a piece.
+    pub(super) fn hang(&self, path: &Path, piece: &Piece, mount: &OwnedFd) -> io::Result<()> {
+        let path = path.strip_prefix("/").map_err(|_| Errno::INVAL)?;
+        let access = piece.access().ok_or_else(|| io::Error::other("is nothing to write in"))?;
+        sys::set_mount_attributes(mount, attributes(access), true, None)?;
+        let place = self.directory(path).map_err(|error| link_or(error, "cannot be made"))?;
+        attach(mount, place.as_fd())
     }
 
     /// Binds what has this path outside, with all that is mounted below it.
@@ -110,7 +117,23 @@ impl Scaffold {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let flags = flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
         let tree = rustix::mount::open_tree(&source, c"", flags)?;
-        sys::set_mount_attributes(&tree, attributes, true)?;
+        sys::set_mount_attributes(&tree, attributes, true, None)?;
+        attach(&tree, target.as_fd())
+    }
+
+    /// Puts a device before it, on a mount where no device can be opened (EACCES, mount(2), MS_NODEV).
+    fn hide(&self, path: &Path) -> io::Result<()> {
+        let target = match open(&self.new, path) {
+            Ok(target) => target,
+            // A kernel that has no such thing shows nothing of it.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let source = open(&self.old, Path::new("dev/null"))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = rustix::mount::open_tree(&source, c"", flags)?;
+        sys::set_mount_attributes(&tree, PLAIN | READ_ONLY | NO_EXEC, false, None)?;
         attach(&tree, target.as_fd())
     }
 
@@ -163,7 +186,7 @@ impl Scaffold {
 
     /// Makes the new root the root, read-only, and lets the old one go.
     pub(super) fn enter(self) -> io::Result<()> {
-        sys::set_mount_attributes(&self.new, PLAIN | READ_ONLY, false)?;
+        sys::set_mount_attributes(&self.new, PLAIN | READ_ONLY, false, None)?;
         nix::unistd::fchdir(&self.new)?;
         drop(self.old);
         umount2("/old", MntFlags::MNT_DETACH)?;
@@ -173,11 +196,15 @@ impl Scaffold {
     }
 }
 
+fn attributes(access: Access) -> MountAttrFlags {
+    let mut attributes = PLAIN;
+    attributes.set(READ_ONLY, !access.write);
+    attributes.set(NO_EXEC, !access.execute);
+    attributes
+}
+
 fn open(at: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
-    let (flags, resolve) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
-    // The empty path is the directory itself.
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    rustix::fs::openat2(at, path, flags, Mode::empty(), resolve | ResolveFlags::NO_MAGICLINKS)
+    find(at, path, Links::Refuse, OFlags::PATH)
 }
 
 /// What ELOOP and ENOENT mean here.
