@@ -58,6 +58,8 @@ pub struct TenantStatus {
     pub layers: Vec<String>,
     /// Layers that do not.
     pub missing_layers: Vec<String>,
+    /// What it stores, where it is in use and limited.
+    pub storage: Option<StorageStatus>,
     /// The mux's process id, where it is in use.
     pub mux_pid: Option<i64>,
     /// Its servers and their children.
@@ -70,6 +72,23 @@ pub struct TenantStatus {
     pub refused: i64,
     /// Lines that were dropped since the mux started.
     pub dropped: i64,
+}
+
+/// What a tenant stores.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct StorageStatus {
+    /// `project quota` (the kernel holds the limit) or `watcher` (we do, by looking).
+    pub method: String,
+    /// Bytes on disk, in its data directory and its home.
+    pub used: i64,
+    /// `quota.storage`, bytes.
+    pub limit: i64,
+    /// Whether calls that may write are refused.
+    pub full: bool,
+    /// Why it cannot be counted whole.
+    pub problem: Option<String>,
+    /// Why the kernel does not hold the limit.
+    pub why_watched: Option<String>,
 }
 
 /// One server of a tenant.
@@ -260,6 +279,19 @@ pub struct ReplacedReply {
     pub to: String,
 }
 
+/// Reply of `ProbeTenant`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct ProbeReply {
+    /// The server in whose sandbox they ran.
+    pub server: String,
+    /// The layers that held, by name.
+    pub held: Vec<String>,
+    /// The layers that did not, each with why and the cure.
+    pub missing: Vec<String>,
+    /// What the probes say, one JSON document.
+    pub account: String,
+}
+
 /// What a method can refuse with.
 #[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
 #[zlink(interface = "io.tenantd.Supervisor")]
@@ -314,6 +346,14 @@ pub trait Control {
     ) -> zlink::Result<Result<(), ControlError>>;
     /// Replaces the supervisor by the program that is on disk now; sessions and servers go on (admin).
     async fn restart_supervisor(&mut self) -> zlink::Result<Result<ReplacedReply, ControlError>>;
+    /// Runs the escape probes in a sandbox as a server of the tenant has it (admin). `brief` is what they
+    /// are told, JSON.
+    async fn probe_tenant(
+        &mut self,
+        tenant: &str,
+        server: Option<&str>,
+        brief: &str,
+    ) -> zlink::Result<Result<ProbeReply, ControlError>>;
     /// Stops the supervisor and all that it started (admin).
     async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
 }

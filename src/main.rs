@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tenantd::{cli, mux, sandbox};
+use tenantd::{cli, mux, probes, sandbox};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -12,6 +12,8 @@ fn main() -> ExitCode {
     match first.as_ref().and_then(|first| first.to_str()) {
         Some("--role=mux") => mux::main(),
         Some("--role=stage") => sandbox::stage::main(),
+        Some("--role=release") => sandbox::cgroup::release(),
+        Some("--role=probe") => probes::main(),
         Some("--role=launch") => cli::connect::launch_main(),
         Some("connect") => cli::connect::main(arguments).unwrap_or_else(cli::main),
         _ => cli::main(),

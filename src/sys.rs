@@ -198,6 +198,160 @@ pub fn become_undumpable() -> io::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
+/// A file's project (struct fsxattr, ioctl_xfs_fsgetxattr(2)): whose quota its blocks count for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Project {
+    /// 0 is nobody's.
+    pub id: u32,
+    /// Whether what is made in this directory belongs to it too.
+    pub inherits: bool,
+}
+
+/// include/uapi/linux/fs.h: `struct fsxattr`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Fsxattr {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+/// `FS_XFLAG_PROJINHERIT`
+const PROJECT_INHERIT: u32 = 0x200;
+
+fn fsxattr(file: BorrowedFd<'_>) -> io::Result<Fsxattr> {
+    const FS_IOC_FSGETXATTR: libc::c_ulong = 0x801c_581f; // _IOR('X', 31, struct fsxattr)
+    let mut attributes = Fsxattr::default();
+    // SAFETY: the kernel writes one such struct, which lives through the call.
+    let done =
+        unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut attributes) };
+    if done == 0 { Ok(attributes) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The project of a file or directory.
+///
+/// # Errors
+/// ENOTTY or EOPNOTSUPP where the file system has none.
+pub fn project(file: impl AsFd) -> io::Result<Project> {
+    let attributes = fsxattr(file.as_fd())?;
+    Ok(Project { id: attributes.project, inherits: attributes.flags & PROJECT_INHERIT != 0 })
+}
+
+/// Gives a file or directory to a project.
+///
+/// # Errors
+/// As [`project`]; EPERM for who may not, EINVAL in a user namespace.
+pub fn set_project(file: impl AsFd, project: Project) -> io::Result<()> {
+    const FS_IOC_FSSETXATTR: libc::c_ulong = 0x401c_5820; // _IOW('X', 32, struct fsxattr)
+    let mut attributes = fsxattr(file.as_fd())?;
+    attributes.project = project.id;
+    attributes.flags &= !PROJECT_INHERIT;
+    attributes.flags |= if project.inherits { PROJECT_INHERIT } else { 0 };
+    // SAFETY: the kernel reads one such struct, which lives through the call.
+    let done = unsafe {
+        libc::ioctl(file.as_fd().as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const attributes)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// include/uapi/linux/quota.h: `struct if_dqblk`; sizes in blocks of 1024 bytes but for `space`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Dqblk {
+    hard: u64,
+    soft: u64,
+    space: u64,
+    inodes_hard: u64,
+    inodes_soft: u64,
+    inodes: u64,
+    space_time: u64,
+    inodes_time: u64,
+    valid: u32,
+}
+
+/// quotactl_fd(2) (Linux 5.14) for projects, on the file system that `file` is on.
+fn project_quota<T>(file: BorrowedFd<'_>, command: u32, id: u32, with: &mut T) -> io::Result<()> {
+    const PRJQUOTA: u32 = 2;
+    let command = command << 8 | PRJQUOTA;
+    // SAFETY: `with` lives through the call, and each caller gives what its command reads or writes.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_quotactl_fd,
+            file.as_raw_fd(),
+            command,
+            id,
+            std::ptr::from_mut(with),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a file system refuses what is over a project's limit, and does not only count it.
+pub fn limits_projects(file: impl AsFd) -> bool {
+    const Q_XGETQSTAT: u32 = 0x5805; // XQM_CMD(5), include/uapi/linux/dqblk_xfs.h
+    const FS_QUOTA_PDQ_ENFD: u16 = 1 << 5;
+    /// `struct fs_quota_stat`, of which only the flags matter here, with room to spare.
+    #[repr(C, align(8))]
+    struct Stat {
+        version: i8,
+        flags: u16,
+        rest: [u8; 252],
+    }
+    let mut stat = Stat { version: 0, flags: 0, rest: [0; 252] };
+    project_quota(file.as_fd(), Q_XGETQSTAT, 0, &mut stat).is_ok()
+        && stat.flags & FS_QUOTA_PDQ_ENFD != 0
+}
+
+/// What a project uses and may use on one file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProjectUse {
+    /// Bytes on disk.
+    pub used: u64,
+    /// The hard limit, bytes; 0 is none.
+    pub limit: u64,
+}
+
+/// What a project uses and may use.
+///
+/// # Errors
+/// As quotactl(2): ESRCH without project quotas, EPERM without CAP_SYS_ADMIN.
+pub fn project_use(file: impl AsFd, id: u32) -> io::Result<ProjectUse> {
+    const Q_GETQUOTA: u32 = 0x80_0007;
+    let mut quota = Dqblk::default();
+    match project_quota(file.as_fd(), Q_GETQUOTA, id, &mut quota) {
+        // XFS knows nothing of a project that has neither blocks nor limits.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        other => other?,
+    }
+    Ok(ProjectUse { used: quota.space, limit: quota.hard.saturating_mul(1024) })
+}
+
+/// Limits what a project may use, bytes (rounded down to 1024); 0 is no limit.
+///
+/// # Errors
+/// As [`project_use`].
+pub fn limit_project(file: impl AsFd, id: u32, bytes: u64) -> io::Result<()> {
+    const Q_SETQUOTA: u32 = 0x80_0008;
+    const QIF_BLIMITS: u32 = 1;
+    let hard = if bytes == 0 { 0 } else { (bytes / 1024).max(1) };
+    let mut quota = Dqblk { hard, valid: QIF_BLIMITS, ..Dqblk::default() };
+    project_quota(file.as_fd(), Q_SETQUOTA, id, &mut quota)
+}
+
+/// Gives way to everybody else's work: this thread alone, by processor (nice 19) and disk (idle class,
+/// ioprio_set(2)). Without leave to, it works on as before.
+pub fn give_way() {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IDLE: libc::c_int = 3 << 13; // IOPRIO_CLASS_IDLE
+    // On Linux both mean the calling thread where the id is 0.
+    let _ = rustix::process::setpriority_process(None, 19);
+    // SAFETY: three plain numbers.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IDLE) };
+}
+
 /// Becomes another user for good (setgroups(2), setresgid(2), setresuid(2)): root gives up every privilege but
 /// the capabilities to keep. Looks whether it did, and is undumpable again, which the kernel undoes with a change of uid. So it undoes
 /// the parent-death signal: who wants one sets it after this.
@@ -250,6 +404,18 @@ pub fn default_signals() -> io::Result<()> {
         unsafe { signal(each, SigHandler::SigDfl) }?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(())
+}
+
+/// Lets writes beyond RLIMIT_FSIZE fail with EFBIG instead of ending the process (setrlimit(2)); what is
+/// ignored stays so across execve(2).
+///
+/// # Errors
+/// As sigaction(2).
+pub fn ignore_file_size_signal() -> io::Result<()> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: SIG_IGN is no handler of ours, so nothing can run in a signal context.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }?;
     Ok(())
 }
 
@@ -443,6 +609,127 @@ fn copy_above(fd: RawFd, above: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just installed it for us; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// An argument of [`attempt`].
+#[derive(Debug, Clone, Copy)]
+pub enum Argument<'a> {
+    /// A flag, a size, a process, a descriptor, or no pointer (0).
+    Number(i32),
+    /// A text with its NUL, or a structure. What the kernel writes there is lost.
+    Bytes(&'a [u8]),
+}
+
+/// x32's getpid(2): another table of system calls beside the one that a filter may have in mind.
+pub const X32_GETPID: libc::c_long = 0x4000_0000 + 39;
+
+/// The calls of [`attempt`]: none of them maps, unmaps or shares memory of this process, starts a thread, or
+/// takes a structure that points to others.
+const ATTEMPTS: &[libc::c_long] = &[
+    X32_GETPID,
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_fchmodat2,
+    libc::SYS_finit_module,
+    libc::SYS_fsopen,
+    libc::SYS_io_uring_setup,
+    libc::SYS_ioctl,
+    libc::SYS_kcmp,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_memfd_secret,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_openat2,
+    libc::SYS_perf_event_open,
+    libc::SYS_personality,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_prlimit64,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_sethostname,
+    libc::SYS_settimeofday,
+    libc::SYS_shmctl,
+    libc::SYS_shmget,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_userfaultfd,
+];
+
+/// Makes a system call that a sandbox should refuse, to see whether it does, or what it should not find.
+/// Only those of a short list.
+///
+/// # Errors
+/// As the call; `InvalidInput` for one that is not in the list, or a structure of more than 4 KiB.
+pub fn attempt(call: libc::c_long, arguments: &[Argument<'_>]) -> io::Result<libc::c_long> {
+    // More than any structure of these calls, so that the kernel neither reads nor writes beyond it.
+    const PAGE: usize = 4096;
+    let mut pages = [[0_u8; PAGE]; 6];
+    let mut words: [libc::c_long; 6] = [0; 6];
+    if !ATTEMPTS.contains(&call) || arguments.len() > words.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for ((argument, page), word) in arguments.iter().zip(&mut pages).zip(&mut words) {
+        *word = match argument {
+            Argument::Number(number) => libc::c_long::from(*number),
+            Argument::Bytes(bytes) => {
+                let room = page.get_mut(..bytes.len()).ok_or(io::ErrorKind::InvalidInput)?;
+                room.copy_from_slice(bytes);
+                page.as_mut_ptr() as libc::c_long
+            }
+        };
+    }
+    let [a, b, c, d, e, f] = words;
+    // SAFETY: a call of the list touches only memory that an argument points to: a whole page of ours that
+    // lives through the call. A number is no pointer: 32 bits reach no memory of a program that is loaded
+    // at an address of the kernel's choice.
+    let done = unsafe { libc::syscall(call, a, b, c, d, e, f) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+}
+
+/// Makes a child in a user namespace of its own, by clone3(2) or else clone(2); the child ends at once.
+///
+/// # Errors
+/// As these; also if this process has more than one thread.
+pub fn clone_into_user_namespace(by_clone3: bool) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("refusing to fork a process with several threads"));
+    }
+    let flags = libc::CLONE_NEWUSER;
+    // struct clone_args, as of its first version (linux/sched.h): flags, three pointers, the exit signal,
+    // stack, its size, tls. No stack and no CLONE_VM make it a fork(2).
+    let mut arguments = [0_u64; 8];
+    arguments[0] = flags as u64;
+    arguments[4] = libc::SIGCHLD as u64;
+    // SAFETY: without CLONE_VM the child has memory of its own, and the only thread is copied with it.
+    let child = unsafe {
+        if by_clone3 {
+            libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))
+        } else {
+            libc::syscall(libc::SYS_clone, flags | libc::SIGCHLD, 0, 0, 0, 0)
+        }
+    };
+    match child {
+        ..0 => Err(io::Error::last_os_error()),
+        // SAFETY: the child runs nothing of this process any more, handlers and buffers included.
+        0 => unsafe { libc::_exit(0) },
+        _ => {
+            nix::sys::wait::waitpid(None, None)?;
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::names::{ServerName, SessionId, TenantId};
 pub mod stage;
 
 /// The version of everything in this file. A peer with another one drains.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The largest datagram of a cell, bytes.
 pub const CELL_DATAGRAM: usize = 64 * 1024;
 /// The largest datagram of the session door, bytes.
@@ -204,6 +204,15 @@ pub enum ToMux {
     Status {
         /// Comes back in the answer.
         ticket: u64,
+    },
+    /// What the tenant stores: after a look that finds it full, and when it is no longer.
+    Storage {
+        /// Bytes on disk.
+        used: u64,
+        /// `quota.storage`, bytes.
+        limit: u64,
+        /// Whether nothing more may be stored.
+        full: bool,
     },
     /// The server log was rotated. Descriptor: the new file (append).
     Log,

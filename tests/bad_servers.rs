@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Era, Held, Home, Session, Supervisor, left_after, puppet_tenant, said};
+use support::{Era, Held, Home, Session, Supervisor, left_after, puppet_tenant, said, tenant};
 
 /// The tenants `acme`, on a puppet as told, and `globex`, on a good one that must not notice anything.
 fn home(environment: &[(&str, &str)], server: &str) -> Home {
@@ -116,6 +116,24 @@ fn a_line_too_long_is_an_error_and_the_session_goes_on() {
     assert_eq!(answer["error"]["code"], 413, "{answer}");
     session.call("endless", json!({"bytes": 50_000_000}));
     echo(&mut session);
+    supervisor.stop();
+}
+
+#[test]
+fn a_gigabyte_without_a_line_end_ends_the_server_and_costs_no_memory() {
+    let home = Home::new();
+    home.tenant("acme", &tenant(Path::new("/usr/bin/head"), &["-c", "1G", "/dev/zero"]));
+    home.tenant("globex", &puppet_tenant(&[], ""));
+    let supervisor = home.start();
+    let mut session = supervisor.connect("acme");
+    let answer = session.initialize(json!({}));
+    assert_eq!(answer["result"]["serverInfo"]["name"], "tenantd", "{answer}");
+    let mux = home.tenant_status("acme", |tenant| tenant["mux_pid"].is_u64())["mux_pid"].clone();
+    let peak = std::fs::read_to_string(format!("/proc/{mux}/status")).expect("it lives");
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak").trim();
+    let peak: u64 = peak.trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 100_000, "the mux came to hold {peak} kB");
+    echo(&mut open(&supervisor, "globex"));
     supervisor.stop();
 }
 

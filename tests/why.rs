@@ -81,6 +81,43 @@ fn of_a_suspended_tenant_it_says_how_to_resume_and_who_was_refused() {
 }
 
 #[test]
+fn of_a_server_that_misses_a_file_it_says_the_line_that_shows_it_and_no_others_ground() {
+    let home = Home::new();
+    let open = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    let shared = home.directory("shared");
+    open(&shared, 0o755);
+    let terms = home.file("shared/terms", "these are the terms\n");
+    // What is another tenant's, and what is tenantd's own, is there, and everybody might read it.
+    let secret = home.directory("secret");
+    open(&secret, 0o755);
+    home.file("secret/plan", "");
+    home.tenant("globex", &format!("data = {secret:?}\n{}", documents_tenant()));
+    let own = home.path().join("config/tenants.d/globex.toml");
+    open(&own, 0o644);
+    let script = format!(
+        "cat {terms:?} >&2 || {{ for x in {own:?} {:?}; do echo \"ENOENT '$x'\" >&2; done; exit 3; }}; exec cat",
+        secret.join("plan")
+    );
+    let file = format!("[server]\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n");
+    home.tenant("acme", &file);
+    let supervisor = home.start();
+    let mut session = home.connect("acme");
+    session.ask("initialize", json!({}));
+    let page = until(&home, 0, "crash-loop");
+    let line = format!("[sandbox] read = [{shared:?}]");
+    let to_do = format!(
+        "to do: server main does not see {terms:?}, which is outside of its sandbox; if it should, "
+    );
+    assert_says(&page, &[&to_do, &format!("add to tenants.d/acme.toml: {line}\n")]);
+    // The line does what it says.
+    home.tenant("acme", &format!("{file}{}\n", line.replacen("] ", "]\n", 1)));
+    until(&home, 0, "| these are the terms");
+    supervisor.stop();
+}
+
+#[test]
 fn of_a_server_that_ends_at_once_it_says_how_and_its_last_words() {
     let home = Home::new();
     let script = "echo 'no \\033[2Jconfig' >&2; exit 3";

@@ -21,6 +21,15 @@ Exit codes: 0 done, 1 the tool or the work failed, 64 wrong usage, 69 unavailabl
 
 See what it does first: tenantd demo";
 
+const DOCTOR: &str = "\
+Everything is found out by trying it, on a program that does nothing. Exit codes: 0 every layer holds that a \
+tenant requires by default, 1 one does not.
+
+With --isolation: 0 nothing is open but what the report lists as accepted, with the reason; 1 something is. It \
+needs an administrator of the supervisor. The same probes run once more as the same user without a sandbox: what \
+is refused there as well is counted apart, because it says nothing about the sandbox. The last line of the report \
+is the BLAKE3 digest of all above it.";
+
 /// One sandboxed stdio MCP server per tenant, and many MCP client sessions brought to the right one.
 #[derive(Debug, Parser)]
 #[command(name = "tenantd", version, after_help = AFTER, propagate_version = false)]
@@ -56,6 +65,8 @@ pub enum Command {
     Status(Status),
     /// Say why a tenant does not serve, or did not, and what to do
     Why(Why),
+    /// Show what a tenant's files say
+    Tenant(Tenant),
     /// Read the configuration again now
     Reload(Reload),
     /// Restart the servers of a tenant, or the supervisor itself; sessions go on
@@ -72,6 +83,8 @@ pub enum Command {
     Entry(Entry),
     /// See it work: two tenants in a temporary home, nothing of yours touched
     Demo,
+    /// Say what this machine can isolate, by trying it, and what to do about what it cannot
+    Doctor(Doctor),
     /// Print the completions for a shell
     Completions(Completions),
     /// Print the man page, or write all of them into a directory
@@ -115,6 +128,42 @@ pub struct Connect {
 /// `check`
 #[derive(Debug, Args)]
 pub struct Check {
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+    /// The configuration directory
+    #[arg(long, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tenant`
+#[derive(Debug, Args)]
+pub struct Tenant {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: TenantCommand,
+}
+
+/// Commands about one tenant's files.
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Show what its own file sets, or all that holds for it
+    Show(Show),
+}
+
+/// `tenant show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// The tenant
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// What results from defaults, template and file, and what was found around its commands, each with
+    /// where it comes from
+    #[arg(long)]
+    pub effective: bool,
     /// Which supervisor.
     #[command(flatten)]
     pub which: Which,
@@ -263,6 +312,22 @@ pub enum Client {
     Vscode,
     /// Zed
     Zed,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+#[command(after_help = DOCTOR)]
+pub struct Doctor {
+    /// Run the escape probes inside the first tenant's sandbox, against the second one while it lives, and
+    /// print a report to be filed
+    #[arg(long, num_args = 2, value_names = ["TENANT[/SERVER]", "TENANT[/SERVER]"])]
+    pub isolation: Option<Vec<Target>>,
+    /// Which supervisor; without one the mode in which this user would run it.
+    #[command(flatten)]
+    pub which: Which,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `completions`

@@ -57,7 +57,7 @@ pub(super) fn call(args: &Call) -> anyhow::Result<u8> {
 }
 
 /// A session of our own, its handshake done.
-fn open(which: Which, target: &Target) -> anyhow::Result<Client> {
+pub(super) fn open(which: Which, target: &Target) -> anyhow::Result<Client> {
     let (stdin, to) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
     let (from, stdout) = pipe2(OFlag::O_CLOEXEC).context("cannot make a pipe")?;
     let session = rooms::open(which, target, stdin.as_fd(), stdout.as_fd())?;

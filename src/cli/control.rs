@@ -18,7 +18,8 @@ use super::failure::{Failure, NO_PERMISSION};
 use super::print;
 use super::rooms;
 use crate::control::{
-    Control as _, ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, WhyReply,
+    Control as _, ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply,
+    WhyReply,
 };
 use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 /// How long the answer to a replacement may take: five seconds for the version, two for who is at the doors.
 const REPLACES_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a run of the escape probes may take: the supervisor gives it up after 45 s.
+const PROBES_WITHIN: Duration = Duration::from_secs(50);
 
 /// A connection to a supervisor.
 pub(super) struct Control {
@@ -113,6 +117,17 @@ impl Control {
     pub(super) fn restart_supervisor(&mut self) -> Result<ReplacedReply, Failure> {
         let call = self.connection.restart_supervisor();
         answer(wait(&self.runtime, REPLACES_WITHIN, call), REPLACES_WITHIN)
+    }
+
+    /// Runs the escape probes in a sandbox of a tenant's.
+    pub(super) fn probe(
+        &mut self,
+        tenant: &str,
+        server: Option<&str>,
+        brief: &str,
+    ) -> Result<ProbeReply, Failure> {
+        let call = self.connection.probe_tenant(tenant, server, brief);
+        answer(wait(&self.runtime, PROBES_WITHIN, call), PROBES_WITHIN)
     }
 
     /// Tells the supervisor to stop.

@@ -14,6 +14,7 @@ mod call;
 mod client;
 mod control;
 mod demo;
+mod doctor;
 mod entry;
 mod failure;
 mod lending;
@@ -22,6 +23,7 @@ mod pages;
 mod print;
 mod rooms;
 mod serve;
+mod show;
 mod status;
 mod stream;
 mod why;
@@ -31,7 +33,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use args::{BuiltinServer, Cli, Command};
+use args::{BuiltinServer, Cli, Command, TenantCommand};
 use failure::{DONE, Failure, USAGE};
 
 /// Runs the command of this process's arguments; the caller has answered roles and `connect` already.
@@ -60,6 +62,9 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Schema => rooms::schema(),
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
+        Command::Tenant(args) => match args.command {
+            TenantCommand::Show(args) => show::run(&args),
+        },
         Command::Reload(args) => admin::reload(&args),
         Command::Restart(args) => admin::restart(&args),
         Command::Stop(args) => admin::stop(&args),
@@ -67,6 +72,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Tools(args) => call::tools(&args),
         Command::Call(args) => call::call(&args),
         Command::Demo => demo::run(),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Entry(args) => entry::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

@@ -40,6 +40,11 @@ pub(super) fn check(layout: &Layout, json: bool) -> anyhow::Result<u8> {
     super::check::run(layout, json)
 }
 
+/// What this machine can do to confine a server, tried now.
+pub(super) fn strength(layout: &Layout) -> anyhow::Result<supervisor::Strength> {
+    supervisor::strength(layout).context("cannot try the sandbox")
+}
+
 /// Prints the schema of a tenant file.
 pub(super) fn schema() -> anyhow::Result<u8> {
     super::schema::run().map(|()| super::failure::DONE)

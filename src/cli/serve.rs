@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::args::{Check, Serve, Which};
 use super::failure::DONE;
 use super::rooms;
-use crate::paths::Mode;
+use crate::paths::{Layout, Mode};
 use crate::supervisor;
 
 /// `tenantd serve`: for root the system's supervisor, for anyone else their own, unless said otherwise.
@@ -23,19 +23,24 @@ pub(super) fn run(args: Serve) -> anyhow::Result<u8> {
 
 /// `tenantd check`: the user's configuration where there is one, else the system's.
 pub(super) fn check(args: &Check) -> anyhow::Result<u8> {
-    let mut layout = match chosen(args.which) {
+    rooms::check(&configured(args.which, args.config.as_deref())?, args.json)
+}
+
+/// The layout whose configuration is meant: the user's where there is one, else the system's.
+pub(super) fn configured(which: Which, config: Option<&Path>) -> anyhow::Result<Layout> {
+    let mut layout = match chosen(which) {
         Some(mode) => rooms::layout(mode)?,
         None => {
             let user = rooms::layout(Mode::User)?;
-            if user.config.exists() || args.config.is_some() {
+            if user.config.exists() || config.is_some() {
                 user
             } else {
                 rooms::layout(Mode::System)?
             }
         }
     };
-    replace(&mut layout.config, args.config.as_deref())?;
-    rooms::check(&layout, args.json)
+    replace(&mut layout.config, config)?;
+    Ok(layout)
 }
 
 fn chosen(which: Which) -> Option<Mode> {

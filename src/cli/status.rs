@@ -10,7 +10,9 @@ use super::args::Status;
 use super::control::Control;
 use super::failure::DONE;
 use super::print::{self, Paint, age, count, cut, table, word};
-use crate::control::{ChildStatus, ServerStatus, SessionStatus, StatusReply, TenantStatus};
+use crate::control::{
+    ChildStatus, ServerStatus, SessionStatus, StatusReply, StorageStatus, TenantStatus,
+};
 
 /// The longest warning shown, characters; `--json` has it whole.
 pub(super) const WARNING: usize = 600;
@@ -91,6 +93,9 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
         let missing: Vec<String> = tenant.missing_layers.iter().map(|layer| word(layer)).collect();
         let _ = writeln!(page, "  {} {}", paint.alarm("layers missing:"), missing.join(", "));
     }
+    if let Some(storage) = &tenant.storage {
+        render_storage(page, storage, paint);
+    }
     if tenant.refused > 0 || tenant.dropped > 0 {
         let _ = writeln!(page, "  refused {}, dropped {}", tenant.refused, tenant.dropped);
     }
@@ -99,6 +104,27 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
     }
     render_servers(page, &tenant.servers);
     render_sessions(page, &tenant.sessions);
+}
+
+fn render_storage(page: &mut String, storage: &StorageStatus, paint: Paint) {
+    let (used, limit) = (size(storage.used), size(storage.limit));
+    let full = if storage.full { format!(" {}", paint.alarm("FULL")) } else { String::new() };
+    let held = word(&storage.method);
+    let _ = writeln!(page, "  storage: {used} of {limit}, held by {held}{full}");
+    if let Some(problem) = &storage.problem {
+        let _ = writeln!(page, "  {} {}", paint.alarm("storage:"), cut(problem, WARNING));
+    }
+}
+
+/// Bytes for a person: 1.5 GiB.
+fn size(bytes: i64) -> String {
+    let (mut amount, mut unit) = (bytes as f64, 0);
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    while amount >= 1024.0 && unit + 1 < units.len() {
+        (amount, unit) = (amount / 1024.0, unit + 1);
+    }
+    let digits = usize::from(unit > 0);
+    format!("{amount:.digits$} {}", units.get(unit).unwrap_or(&"B"))
 }
 
 fn sessions(tenant: &TenantStatus) -> String {
@@ -269,6 +295,14 @@ mod tests {
                 problems: vec!["tenants.d/x.toml:1:1: broken".into(), "no start".into()],
                 layers: vec![],
                 missing_layers: vec!["seccomp".into()],
+                storage: Some(StorageStatus {
+                    method: "watcher".into(),
+                    used: 3 << 29,
+                    limit: 1 << 30,
+                    full: true,
+                    problem: None,
+                    why_watched: Some("it has no uid".into()),
+                }),
                 mux_pid: Some(7),
                 servers: vec![server("main", vec![child("running")]), server("git", vec![])],
                 sessions: (0..=ROWS).map(session).collect(),

@@ -79,7 +79,7 @@ pub(super) fn executable(path: &Path) -> Result<(), Wrong> {
 
 /// Programs that fetch a server from a registry when it starts: the code that runs would be whatever
 /// the registry has that day, and the sandbox has no network to fetch it with.
-fn refuse_launcher(command: &str, args: &[&str]) -> Result<(), Wrong> {
+pub(super) fn refuse_launcher(command: &str, args: &[&str]) -> Result<(), Wrong> {
     let program = command.rsplit('/').next().unwrap_or(command);
     let words: Vec<&str> = args.iter().copied().filter(|arg| !arg.starts_with('-')).collect();
     if program == "env" {
@@ -91,6 +91,8 @@ fn refuse_launcher(command: &str, args: &[&str]) -> Result<(), Wrong> {
         ("bunx", _) => (program.to_owned(), "bun add -g PACKAGE"),
         ("uvx", _) => (program.to_owned(), "uv tool install PACKAGE"),
         ("uv", ["tool", "run", ..]) => ("uv tool run".to_owned(), "uv tool install PACKAGE"),
+        // What it would fetch is what the project needs; its own environment has that already.
+        ("uv", words) if words.contains(&"run") => ("uv run".to_owned(), "uv sync, into .venv/bin"),
         ("pipx", ["run", ..]) => ("pipx run".to_owned(), "pipx install PACKAGE"),
         ("npm", [word @ ("exec" | "x"), ..]) => (format!("npm {word}"), "npm install -g PACKAGE"),
         ("bun", ["x", ..]) => ("bun x".to_owned(), "bun add -g PACKAGE"),
@@ -148,6 +150,7 @@ mod tests {
             "/usr/bin/npx some-server",
             "uvx some-server",
             "uv --quiet tool run some-server",
+            "uv --directory /srv/project run some-server",
             "pipx run some-server",
             "npm exec some-server",
             "bunx some-server",

@@ -47,6 +47,7 @@ struct StartedServer<'a> {
     shared_capabilities: &'a [SharedCapability],
     sha256: &'a Option<String>,
     sandbox: &'a super::tenant::Sandbox,
+    needs: &'a super::tenant::Needs,
 }
 
 impl<'a> Started<'a> {
@@ -73,6 +74,7 @@ impl<'a> StartedServer<'a> {
             shared_capabilities: &server.shared_capabilities,
             sha256: &server.sha256,
             sandbox: &server.sandbox,
+            needs: &server.needs,
         }
     }
 }

@@ -15,6 +15,7 @@ use super::meant::{self, Case};
 use super::problem::{Problem, quotable};
 use super::report::Report;
 use super::source::{Source, Sources};
+use super::surroundings::Known;
 use super::tenant::Tenant;
 use super::territory::{Grounds, Use};
 use super::written::TenantFile;
@@ -46,6 +47,7 @@ pub(super) struct Desk<'a> {
     pub(super) grounds: &'a Grounds,
     pub(super) sources: Sources<'a>,
     pub(super) base: &'a Base<'a>,
+    pub(super) known: &'a Known,
 }
 
 impl Desk<'_> {
@@ -79,13 +81,20 @@ impl Desk<'_> {
         }
     }
 
-    fn draft(&self, id: &TenantId, source: &Source) -> Draft {
+    pub(super) fn draft(&self, id: &TenantId, source: &Source) -> Draft {
         let mut sources = self.sources.clone();
         let mut report = Report::default();
         let (mut merged, root) = self.merged(source, &mut sources, &mut report);
         let written: TenantFile = layer::read(&mut merged, &sources, &mut report);
-        let (host, grounds) = (self.host, self.grounds);
-        let mut case = Case { id, host, grounds, report: &mut report, claims: Vec::new() };
+        let mut case = Case {
+            id,
+            host: self.host,
+            grounds: self.grounds,
+            known: self.known,
+            report: &mut report,
+            claims: Vec::new(),
+            links: BTreeMap::new(),
+        };
         let mut tenant = meant::tenant(&mut case, written, &root);
         let claims = std::mem::take(&mut case.claims).into_iter();
         tenant.not_enforced = enforced::tenant(merged.get_ref());

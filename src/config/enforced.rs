@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 32] = [
+const TENANT: [&str; 33] = [
     "name",
     "status",
     "trial_until",
@@ -32,6 +32,7 @@ const TENANT: [&str; 32] = [
     "quota.sessions",
     "quota.message_size",
     "quota.open_files",
+    "quota.storage",
     "quota.memory",
     "quota.cpus",
     "quota.processes",

@@ -21,7 +21,7 @@ pub(super) struct Host {
 }
 
 /// What is wrong with a value, and the cure; the place is the caller's to add.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) what: String,
     pub(super) cure: String,

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use super::base::{Base, MAIN, Texts};
 use super::draft::{Desk, Draft, TENANTS};
 use super::host::Host;
-use super::problem::{Problem, quotable};
+use super::problem::{Problem, quotable, shown};
 use super::source::{self, Sources};
+use super::surroundings::Known;
 use super::tenant::{Settings, Tenant};
-use super::territory::{self, Claim, Grounds};
+use super::territory::{self, Claim, Grounds, Use};
 use crate::names::TenantId;
 use crate::paths::Layout;
 
@@ -38,7 +39,8 @@ pub fn load(layout: &Layout) -> Loaded {
     let texts = Texts::read(layout, &mut problems);
     let mut sources = Sources::default();
     let base = Base::of(&texts, &host, &mut sources, &mut problems);
-    let desk = Desk { layout, host: &host, grounds: &grounds, sources, base: &base };
+    let known = Known::default();
+    let desk = Desk { layout, host: &host, grounds: &grounds, sources, base: &base, known: &known };
 
     let (stems, listing) = source::stems(&layout.tenants(), TENANTS);
     let complete = listing.is_empty();
@@ -71,8 +73,19 @@ fn compare(drafts: &mut BTreeMap<TenantId, Draft>) {
         .map(|(told, other)| {
             let (mine, theirs) = (&claims[told], &claims[other]);
             let path = quotable(&theirs.path.display().to_string());
-            let what =
-                format!("this path and {path} of tenant {} contain one another", theirs.tenant);
+            let own = match mine.how {
+                Use::Need => {
+                    format!("{}, which this command needs,", shown(mine.path))
+                }
+                _ => "this path".to_owned(),
+            };
+            let theirs = match theirs.how {
+                Use::Need => {
+                    format!("{path}, which the command of tenant {} needs,", theirs.tenant)
+                }
+                _ => format!("{path} of tenant {}", theirs.tenant),
+            };
+            let what = format!("{own} and {theirs} contain one another");
             let cure = "no two tenants may share files: choose another".to_owned();
             (mine.tenant.clone(), Problem { what, cure, ..places[told].clone() })
         })

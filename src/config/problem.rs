@@ -3,6 +3,7 @@
 //! A problem holds no reference to the text that it is about: it can be kept, sent and shown.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -64,14 +65,20 @@ impl fmt::Display for Problem {
 pub(super) fn quotable(text: &str) -> String {
     /// Characters: enough to find the place, few enough for one line.
     const MOST: usize = 60;
-    let printable = |c: char| -> String {
-        if c.is_control() || is_invisible(c) { c.escape_unicode().to_string() } else { c.into() }
-    };
     let mut quoted: String = text.chars().take(MOST).map(printable).collect();
     if text.chars().nth(MOST).is_some() {
         quoted.push_str("...");
     }
     quoted
+}
+
+/// A path of the machine's, whole and fit for one line: it is there to be copied.
+pub(super) fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().map(printable).collect()
+}
+
+fn printable(c: char) -> String {
+    if c.is_control() || is_invisible(c) { c.escape_unicode().to_string() } else { c.into() }
 }
 
 /// Characters that change how the rest of a line is shown: bidirectional controls, joiners, BOM.

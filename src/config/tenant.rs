@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::surroundings::Needs;
 use crate::names::{ServerName, TenantId};
 
 /// A count or size that may be without bound; written `"unlimited"`.
@@ -125,6 +126,8 @@ pub struct Server {
     pub sha256: Option<String>,
     /// `[sandbox]` with this server's own keys put over it.
     pub sandbox: Sandbox,
+    /// What the command needs around it, found at load.
+    pub needs: Needs,
 }
 
 /// `[sandbox]`.
@@ -132,9 +135,9 @@ pub struct Server {
 pub struct Sandbox {
     /// What it may reach.
     pub network: Network,
-    /// Extra read-only paths.
+    /// Extra read-only paths, links followed.
     pub read: Vec<PathBuf>,
-    /// Extra writable paths.
+    /// Extra writable paths, links followed.
     pub write: Vec<PathBuf>,
     /// Size of /tmp, bytes.
     pub tmp: u64,

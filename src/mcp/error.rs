@@ -26,6 +26,8 @@ pub enum Code {
     TooMany = 429,
     /// The server is not to be had.
     Unavailable = 503,
+    /// The tenant stores all it may.
+    Full = 507,
     /// JSON-RPC's: no such method in the revision that the request is of.
     MethodNotFound = -32601,
     /// JSON-RPC's: the request lacks what its revision requires.

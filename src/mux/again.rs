@@ -10,7 +10,6 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use rustc_hash::FxHashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -27,61 +26,6 @@ use crate::names::SessionId;
 pub(super) const LINES: usize = 128;
 /// How many bytes of them: half of what may wait for a start.
 pub(super) const BYTES: usize = 512 * 1024;
-/// How many tools of one server are remembered as safe.
-pub(super) const TOOLS: usize = 4096;
-/// The longest name that is, bytes.
-const NAME: usize = 256;
-
-/// The tools that a server calls read-only or idempotent, by the newest word of its lists.
-#[derive(Debug, Default)]
-pub(super) struct SafeTools(FxHashSet<Box<str>>);
-
-impl SafeTools {
-    /// Takes in what a list says of one tool.
-    pub(super) fn learn(&mut self, tool: &RawValue) {
-        #[derive(Deserialize)]
-        struct Tool<'a> {
-            #[serde(borrow)]
-            name: &'a RawValue,
-            #[serde(borrow, default)]
-            annotations: Option<&'a RawValue>,
-        }
-        #[derive(Default, Deserialize)]
-        #[serde(default, rename_all = "camelCase")]
-        struct Hints<'a> {
-            #[serde(borrow)]
-            read_only_hint: Option<&'a RawValue>,
-            #[serde(borrow)]
-            idempotent_hint: Option<&'a RawValue>,
-        }
-        let Ok(tool) = members::<Tool<'_>>(tool) else { return };
-        let Some(name) = text(tool.name).filter(|name| name.len() <= NAME) else { return };
-        let hints: Hints<'_> =
-            tool.annotations.and_then(|hints| members(hints).ok()).unwrap_or_default();
-        let said = [hints.read_only_hint, hints.idempotent_hint];
-        // Anything but a plain `true` is no word to rely on.
-        if !said.iter().flatten().any(|hint| hint.get() == "true") {
-            self.0.remove(name.as_ref());
-        } else if self.0.len() < TOOLS {
-            self.0.insert(name.into());
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How many there are.
-    #[cfg(any(test, fuzzing))]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.contains(name)
-    }
-}
-
 /// What one session has kept: lines and bytes.
 #[derive(Debug, Default)]
 pub(super) struct Shelf(Rc<Cell<(usize, usize)>>);
@@ -159,7 +103,7 @@ impl Exchange {
         };
         let named = request.envelope.params.and_then(|params| members::<Named<'_>>(params).ok());
         let Some(name) = named.and_then(|named| text(named.name)) else { return false };
-        self.slots.get(&child.slot).is_some_and(|slot| slot.safe.has(&name))
+        self.slots.get(&child.slot).is_some_and(|slot| slot.hints.is_safe(&name))
     }
 
     /// Takes out of what a dead child leaves what is sent once more: it waits for the next one, before
@@ -227,25 +171,6 @@ pub(super) fn input_of(object: Option<&RawValue>) -> Result<Option<Input<'_>>, M
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn learn(safe: &mut SafeTools, name: &str) {
-        let tool = format!(r#"{{"name":"{name}","annotations":{{"idempotentHint":true}}}}"#);
-        safe.learn(&RawValue::from_string(tool).expect("JSON"));
-    }
-
-    #[test]
-    fn so_many_tools_with_such_long_names_are_remembered_and_no_more() {
-        let mut safe = SafeTools::default();
-        for (length, known) in [(NAME, true), (NAME + 1, false)] {
-            let name = "n".repeat(length);
-            learn(&mut safe, &name);
-            assert_eq!(safe.has(&name), known, "{length}");
-        }
-        for n in 0..TOOLS {
-            learn(&mut safe, &n.to_string());
-        }
-        assert_eq!(safe.0.len(), TOOLS);
-    }
 
     #[test]
     fn a_shelf_is_full_at_its_bytes_and_gets_all_of_them_back() {

@@ -280,6 +280,9 @@ impl Driver {
                     self.log.borrow_mut().rotate(file.into());
                 }
             }
+            ToMux::Storage { used, limit, full } => {
+                self.with(|exchange, now| exchange.storage(used, limit, full, now));
+            }
             ToMux::Leave => self.over.notify_one(),
         }
     }

@@ -8,10 +8,11 @@ use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use super::abilities::Abilities;
-use super::again::{Kept, SafeTools};
+use super::again::Kept;
 use super::cache::{Cache, Wanted};
 use super::cross::waiting_calls::HeldCalls;
 use super::health::Health;
+use super::hints::Hints;
 use super::lists::{List, Lists};
 use super::outbox::ChildId;
 use super::session::{Raw, SlotKey};
@@ -59,6 +60,8 @@ pub(super) enum Kind {
     Health,
     /// What a list of it holds, compared with what its predecessor's held.
     Compare(List, blake3::Hash),
+    /// What its tools do, by its list of them.
+    Effects,
     /// The answer decides whether the subscription holds.
     Subscribe(String),
     /// Our own subscription to a resource, for the modern clients that listen for it.
@@ -162,6 +165,8 @@ pub(super) struct Child {
     pub(super) makes_tasks: bool,
     /// Some of its tools are safe to call twice: only then are calls searched for their names.
     pub(super) has_safe_tools: bool,
+    /// We have asked it for its tools, since nobody else had.
+    pub(super) asked_for_tools: bool,
     /// Its pipe takes nothing more now.
     pub(super) full: bool,
     /// Sessions that wait for their turn; some may have nothing to say any more.
@@ -197,6 +202,7 @@ impl Child {
             unwanted: VecDeque::new(),
             makes_tasks: false,
             has_safe_tools: false,
+            asked_for_tools: false,
             full: false,
             turns: VecDeque::new(),
             next_id: 1,
@@ -308,8 +314,8 @@ pub(super) struct Slot {
     pub(super) limit: Option<String>,
     /// The last lines that its children wrote to stderr.
     pub(super) stderr: VecDeque<String>,
-    /// Which tools may be called once more when a child dies.
-    pub(super) safe: SafeTools,
+    /// What is known of its tools.
+    pub(super) hints: Hints,
     /// What was listed of its children.
     pub(super) lists: Lists,
     /// Who made which task.
@@ -337,7 +343,7 @@ impl Slot {
             last: None,
             limit: None,
             stderr: VecDeque::new(),
-            safe: SafeTools::default(),
+            hints: Hints::default(),
             lists: Lists::default(),
             tasks: TaskOwners::default(),
             states: States::default(),

@@ -211,6 +211,9 @@ impl Exchange {
         if request.is_handshake() {
             return self.answer_initialize(session, child, request.id);
         }
+        if let Some(failure) = self.no_room(session, child, request, now) {
+            return self.refuse(session, Some(request.raw_id()), &failure);
+        }
         let mut passing = Passing { again: self.resending, wanted: None };
         if era == Some(Era::Modern) && Method::of(request.method).is_cacheable() {
             match self.answer_again(session, child, request, now) {

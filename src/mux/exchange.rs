@@ -17,6 +17,7 @@ use super::cross::seal::Seal;
 use super::memory::Knowledge;
 use super::outbox::{Act, ChildId, End, Outbox};
 use super::session::{Session, SlotKey};
+use super::storage::Storage;
 use super::timers::{Timer, Timers};
 use crate::lifecycle::Phase;
 use crate::mcp::error::Failure;
@@ -57,6 +58,8 @@ pub(super) struct Exchange {
     seed: u64,
     /// Set while the mux is on its way out: what clients are told.
     pub(super) draining: Option<Farewell>,
+    /// Whether there is room for more.
+    pub(super) storage: Storage,
     /// Since when there is no supervisor.
     pub(super) alone: Option<Instant>,
     /// The line that is handed on was sent to a server before, which died.
@@ -86,6 +89,7 @@ impl Exchange {
             seal: Seal::new(entropy),
             seed,
             draining: None,
+            storage: Storage::default(),
             alone: None,
             resending: false,
             passing: None,

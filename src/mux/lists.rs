@@ -123,7 +123,8 @@ impl Slot {
     fn learn_list(&mut self, list: List, first: bool, told: bool, result: &RawValue) {
         let Some(found) = Found::read(list, result) else { return };
         if list == List::Tools {
-            found.elements.iter().for_each(|tool| self.safe.learn(tool));
+            found.elements.iter().for_each(|tool| self.hints.learn(tool));
+            self.hints.was_read();
         }
         if first {
             *self.lists.page(list) = Some(Page { digest: found.digest(), told });
@@ -139,14 +140,14 @@ impl Exchange {
         }
     }
 
-    fn note_list(&mut self, id: ChildId, list: List, first: bool, result: &RawValue) {
+    pub(super) fn note_list(&mut self, id: ChildId, list: List, first: bool, result: &RawValue) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let Some(slot) = self.slots.get_mut(&child.slot) else { return };
         let told = child.handshake.as_deref().is_some_and(|handshake| {
             handshake::lists_that_change(handshake).contains(&list.name())
         });
         slot.learn_list(list, first, told, result);
-        child.has_safe_tools = !slot.safe.is_empty();
+        child.has_safe_tools = !slot.hints.none_is_safe();
     }
 
     /// A new child has shaken hands: what was listed of its predecessor is compared with what it has.

@@ -35,6 +35,7 @@ mod flight;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod health;
+mod hints;
 mod listens;
 mod lists;
 mod log;
@@ -53,6 +54,7 @@ mod sessions;
 mod start;
 mod states;
 mod status;
+mod storage;
 mod tasks;
 #[cfg(test)]
 mod tests;

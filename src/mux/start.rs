@@ -16,6 +16,7 @@ use super::child::{Child, Kind, Owner, Pending, Shake};
 use super::cross::handshake;
 use super::dress::context_value;
 use super::exchange::Exchange;
+use super::lists::List;
 use super::memory;
 use super::outbox::{Act, ChildId, End};
 use super::request::look_inside;
@@ -116,7 +117,7 @@ impl Exchange {
         slot.child = Some(id);
         slot.starts += 1;
         let mut child = Child::new(id, key.clone(), now);
-        child.has_safe_tools = !slot.safe.is_empty();
+        child.has_safe_tools = !slot.hints.none_is_safe();
         self.children.insert(id, child);
         self.ask_again(id, now);
     }
@@ -243,6 +244,7 @@ impl Exchange {
             }
             (Kind::Health, ..) => self.is_healthy(id, now),
             (Kind::Compare(list, was), ..) => self.compared(id, *list, *was, envelope),
+            (Kind::Effects, _, Some(result)) => self.note_list(id, List::Tools, false, result),
             (Kind::Watch(uri), _, result) => self.stream_watched(id, uri, result.is_some()),
             (Kind::Initialize, Shake::Initializing, None) => {
                 self.initialize_failed(id, envelope, now);
@@ -301,6 +303,7 @@ impl Exchange {
             }
         }
         self.compare_lists(id, now);
+        self.learn_effects(id, now);
         self.tell_of_cure(&key, result);
         self.watch_health(id, now);
         self.replay_waiting(&key, now);

@@ -24,6 +24,7 @@ fn server(name: &str, default: bool, require: &[Layer]) -> Server {
         start_timeout: Duration::from_secs(9),
         shared_capabilities: Vec::new(),
         sha256: None,
+        needs: crate::config::tenant::Needs::default(),
         sandbox: Sandbox {
             network: Network::None,
             read: Vec::new(),

@@ -41,7 +41,7 @@ pub(super) fn become_keeper(identity: &Identity) -> io::Result<()> {
 }
 
 /// Takes all others out of the bounding set, as far as this process may.
-fn limit_capabilities(keep: CapabilitySet) {
+pub(super) fn limit_capabilities(keep: CapabilitySet) {
     for one in CapabilitySet::all().difference(keep).iter() {
         // Those that this kernel does not know cannot be held either.
         let _ = rustix::thread::remove_capability_from_bounding_set(one);

@@ -19,6 +19,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Pid};
 use rustix::net::{RecvFlags, SendFlags};
+use rustix::thread::CapabilitySet;
 
 use super::failure::{self, Failure};
 use super::keeper::reap;
@@ -65,6 +66,8 @@ fn start(
     enter::name_host(plan)?;
     enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
+        // While it may: the user that it becomes may not.
+        enter::limit_capabilities(CapabilitySet::empty());
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
     let own = unistd::getpid();

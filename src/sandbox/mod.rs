@@ -15,6 +15,7 @@ mod offspring;
 mod ruleset;
 mod server;
 pub mod stage;
+pub mod storage;
 mod tree;
 
 pub use offspring::{children, running_below};

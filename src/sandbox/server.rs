@@ -95,6 +95,7 @@ fn limit(limits: &Limits) -> io::Result<()> {
     let bounds = [
         (Resource::RLIMIT_NOFILE, limits.open_files),
         (Resource::RLIMIT_DATA, limits.data_bytes),
+        (Resource::RLIMIT_FSIZE, limits.file_bytes),
         (Resource::RLIMIT_NPROC, limits.processes),
     ];
     for (resource, most) in bounds {
@@ -103,6 +104,10 @@ fn limit(limits: &Limits) -> io::Result<()> {
             let most = most.min(hard);
             setrlimit(resource, most, most)?;
         }
+    }
+    if limits.file_bytes.is_some() {
+        // A write beyond it fails, and does not end the server.
+        sys::ignore_file_size_signal()?;
     }
     Ok(())
 }

@@ -25,12 +25,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SIGKILL, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::failure::{self, Failure};
 use super::keeper::{self, Kept};
+use super::offspring::children;
 use super::server::become_server;
 use super::{cgroup, enter, idmap, init, tree};
 use crate::post::{self, PostError};
@@ -119,8 +122,11 @@ fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
                 return Ok(());
             };
             keeper::say(lifeline, &word);
-            let kept =
-                if namespaces { Kept::Init(pid_one(&near)?, near) } else { Kept::Server(leader) };
+            let kept = if namespaces {
+                Kept::Init(pid_one(&near, leader)?, near)
+            } else {
+                Kept::Server(leader)
+            };
             watch.keep(lifeline, &kept);
             Ok(())
         }
@@ -185,12 +191,16 @@ fn place(given: &mut Given, keeper: Pid) -> Result<(), Failure> {
     if plan.backend == Backend::None { Ok(()) } else { enter::namespaces(plan) }
 }
 
-/// The pid that pid 1 of the namespaces has here, as its parent said it.
-fn pid_one(leash: &OwnedFd) -> io::Result<Pid> {
+/// The pid that pid 1 of the namespaces has here, as its parent said it before it ended. A parent that was
+/// killed said nothing, and left it to this process, which has no other child.
+fn pid_one(leash: &OwnedFd, leader: Pid) -> io::Result<Pid> {
+    while waitpid(leader, None) == Err(Errno::EINTR) {}
     let mut bytes = [0; 4];
-    let got = sys::receive_datagram(leash, &mut bytes, RecvFlags::empty())?;
-    if got.bytes != bytes.len() {
-        return Err(io::Error::other("pid 1 of the sandbox was not named"));
+    match sys::receive_datagram(leash, &mut bytes, RecvFlags::DONTWAIT) {
+        Ok(got) if got.bytes == bytes.len() => Ok(Pid::from_raw(i32::from_ne_bytes(bytes))),
+        _ => match *children() {
+            [only] => Ok(only),
+            _ => Err(io::Error::other("pid 1 of the sandbox was not named")),
+        },
     }
-    Ok(Pid::from_raw(i32::from_ne_bytes(bytes)))
 }

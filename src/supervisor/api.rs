@@ -14,14 +14,15 @@ use zlink::{ReadyListener, Server};
 
 use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
 use super::parting::Parting;
+use super::probe::ProbeWish;
 use super::seats::{Ledger, Room, Seat};
 use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, ListReply, RefusalLine, ReloadReply, ReplacedReply, ServerStatus,
-    SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply,
-    TenantStatus, WhyReply,
+    ChildStatus, ControlError, ListReply, ProbeReply, RefusalLine, ReloadReply, ReplacedReply,
+    ServerStatus, SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine,
+    TenantReply, TenantStatus, WhyReply,
 };
 use crate::sys;
 
@@ -181,6 +182,16 @@ impl Service {
 
     async fn restart_supervisor(&self) -> Result<ReplacedReply, ControlError> {
         self.ask(ControlWhat::Replace).await
+    }
+
+    async fn probe_tenant(
+        &self,
+        tenant: String,
+        server: Option<String>,
+        brief: String,
+    ) -> Result<ProbeReply, ControlError> {
+        let wish = ProbeWish { tenant, server, brief };
+        self.ask(|reply| ControlWhat::Probe(wish, reply)).await
     }
 
     async fn stop(&self) -> Result<(), ControlError> {

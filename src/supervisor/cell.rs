@@ -25,6 +25,7 @@ use super::adopt::Found;
 use super::line::{self, CellFiles, Line, Parcel};
 use super::message::{Handle, OpenAsk};
 use super::spawn::{Binary, kill};
+use super::storage::Stored;
 use crate::auth::Principal;
 use crate::config::tenant::Tenant;
 use crate::names::{ServerName, SessionId, TenantId};
@@ -112,6 +113,8 @@ pub(super) struct Cell {
     pub(super) waiting: Vec<OpenAsk>,
     /// The children that it asked for and that have not gone, with their keepers as soon as they run.
     pub(super) children: BTreeMap<u64, Option<Arc<OwnedFd>>>,
+    /// What its tenant stores.
+    pub(super) stored: Stored,
     tickets: BTreeMap<u64, Asking>,
     outbox: mpsc::Sender<Parcel>,
     /// What its two tasks hold.
@@ -207,6 +210,7 @@ impl Cell {
             may_leave: false,
             waiting: Vec::new(),
             children: BTreeMap::new(),
+            stored: Stored::default(),
             tickets: BTreeMap::new(),
             outbox,
             wire: line,

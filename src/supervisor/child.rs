@@ -16,10 +16,12 @@ use super::estate::{Estate, EstateError, Ground};
 use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
 use crate::config::expand::Values;
+use crate::config::links_to;
 use crate::config::tenant::{self as config, Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sandbox::cgroup::Bounds;
+use crate::sandbox::storage;
 use crate::sys;
 use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
@@ -131,24 +133,32 @@ pub(super) fn prepare(
         data: &data_text,
         user: Some(user),
     };
+    let (data_real, home_real) = (real(&data_path)?, real(&home)?);
     let plan = StagePlan {
         wire: wire::VERSION,
         command: text(&server.command)?,
         args: server.args.iter().map(|arg| values.expand(arg)).collect(),
         env: environment(tenant, server, &text(&home)?, &values, user),
-        data: data_text.clone(),
-        home: text(&home)?,
+        data: text(&data_real)?,
+        home: text(&home_real)?,
         identity,
         keeper: standing.as_ref().map(Standing::keeper),
         backend: *backend,
         require: server.sandbox.require.clone(),
-        view: View { data_owner: data.owner, data_shared: data.shared, ..view(server)? },
+        view: View {
+            data_owner: data.owner,
+            data_shared: data.shared,
+            ..view(server, [(&data_path, &data_real), (&home, &home_real)])?
+        },
         network: network(server),
         limits: limits(tenant, *backend, *bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
     let bounds = Bounds::of(&tenant.quota);
+    let project = plan.identity.as_ref().map(|identity| identity.uid);
+    // Where it cannot be, the looks at what is stored find out and say so.
+    let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     Ok(Prepared { plan, program, data: data.directory, bounds, seat: None })
 }
 
@@ -168,6 +178,20 @@ fn grounds(layout: &Layout, tenant: &Tenant, estate: &Estate<'_>) -> Result<Grou
     })
 }
 
+impl Prepared {
+    /// With the escape probes in place of the server: the same sandbox around our own binary, which it sees
+    /// beside what the server does.
+    pub(super) fn probing(mut self, binary: &Path) -> Result<Self, PrepareError> {
+        let binary = text(binary)?;
+        self.plan.args = vec!["--role=probe".to_owned()];
+        if !self.plan.view.read.contains(&binary) {
+            self.plan.view.read.push(binary.clone());
+        }
+        self.plan.command = binary;
+        Ok(self)
+    }
+}
+
 /// A fingerprint of what is started: the plan, and the files that it names as they are now. A program or
 /// script that was replaced has another one.
 fn fingerprint(plan: &StagePlan) -> String {
@@ -184,23 +208,20 @@ fn fingerprint(plan: &StagePlan) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// What the server sees of the file system.
-fn view(server: &Server) -> Result<View, PrepareError> {
-    let sandbox = &server.sandbox;
+/// What the server sees of the file system; `named` are its own directories, by name and where they are.
+fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareError> {
+    let (sandbox, needs) = (&server.sandbox, &server.needs);
     let texts =
         |paths: &[PathBuf]| paths.iter().map(|path| text(path)).collect::<Result<Vec<_>, _>>();
-    let mut read = texts(&sandbox.read)?;
-    let mut links = BTreeMap::new();
-    // A command by another name is a link to what it means.
-    let program = std::fs::canonicalize(&server.command).unwrap_or(server.command.clone());
-    if program != server.command {
-        links.insert(text(&server.command)?, text(&program)?);
+    let mut links = needs.links.clone();
+    for (name, real) in named.iter().filter(|(name, real)| name != real) {
+        links.extend(links_to(name).into_iter().filter(|(link, _)| !link.starts_with(real)));
     }
-    read.push(text(&program)?);
+    let links = links.iter().map(|(place, says)| Ok((text(place)?, text(says)?)));
     Ok(View {
-        read,
-        links,
+        read: texts(&[sandbox.read.as_slice(), &needs.read].concat())?,
         write: texts(&sandbox.write)?,
+        links: links.collect::<Result<_, PrepareError>>()?,
         tmp_bytes: sandbox.tmp,
         data_exec: sandbox.data_exec,
         ..View::default()
@@ -226,6 +247,7 @@ fn limits(tenant: &Tenant, backend: Backend, bounded: bool) -> Limits {
         open_files: at(quota.open_files).map(u64::from),
         data_bytes: at(quota.memory).filter(|_| !bounded),
         processes: at(quota.processes).map(u64::from).filter(|_| !bounded && counted),
+        file_bytes: at(quota.storage),
     }
 }
 
@@ -239,6 +261,12 @@ fn at<T>(limit: Limit<T>) -> Option<T> {
         Limit::At(most) => Some(most),
         Limit::Unlimited => None,
     }
+}
+
+/// Where the directory is, links followed: what is bound has no link in its name.
+fn real(path: &Path) -> Result<PathBuf, PrepareError> {
+    let failed = |source| PrepareError::Directory { path: path.to_owned(), source };
+    path.canonicalize().map_err(failed)
 }
 
 fn text(path: &Path) -> Result<String, PrepareError> {
@@ -260,11 +288,19 @@ fn environment(
     values: &Values<'_>,
     user: &str,
 ) -> BTreeMap<String, String> {
-    let mut env: BTreeMap<String, String> =
-        [("PATH", PATH), ("HOME", home), ("LANG", "C.UTF-8"), ("USER", user), ("LOGNAME", user)]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
+    let found = server.needs.path.iter().map(|path| path.to_string_lossy());
+    let path = found.chain([PATH.into()]).collect::<Vec<_>>().join(":");
+    let mut env: BTreeMap<String, String> = [
+        ("PATH", path.as_str()),
+        ("HOME", home),
+        ("LANG", "C.UTF-8"),
+        ("USER", user),
+        ("LOGNAME", user),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    env.extend(server.needs.env.clone());
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
     let ours = [
@@ -293,6 +329,11 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// Stdin, stdout, stderr and lifeline, for who talks to the child without a mux.
+    pub(super) fn into_ends(self) -> [OwnedFd; 4] {
+        [self.stdin, self.stdout, self.stderr, self.lifeline]
+    }
+
     /// In the order of [`wire::ToMux::Started`].
     pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
         vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]

@@ -57,6 +57,8 @@ pub(super) struct House {
     pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
+    /// Whose turn it is to look for what a server misses.
+    pub(super) looks: Arc<tokio::sync::Semaphore>,
     /// Who waits for a short pause to end; each has a seat of the door.
     pub(super) patient: Vec<OpenAsk>,
     pub(super) next_session: u64,
@@ -67,6 +69,7 @@ pub(super) struct House {
     /// Tells this run of a supervisor from others of the same process.
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
+    pub(super) probing: super::probe::Probing,
 }
 
 impl House {
@@ -80,6 +83,8 @@ impl House {
             Message::Bounded { tenant, bounds, refused } => self.bounded(&tenant, bounds, refused),
             Message::Named(ids) => self.check_grants(&ids),
             Message::Tried(tried) => self.tried(tried),
+            Message::Looked(look) => self.looked(*look),
+            Message::Probe(run) => self.probe_prepared(*run),
         }
     }
 

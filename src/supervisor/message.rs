@@ -10,11 +10,14 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{NotReady, Prepared};
+use super::storage::Look;
 use crate::auth::uids::Uids;
+use super::probe::{ProbeWish, Run};
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
-    ControlError, ListReply, ReloadReply, ReplacedReply, StatusReply, TenantReply, WhyReply,
+    ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
+    WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::sandbox::cgroup::Bounds;
@@ -134,6 +137,7 @@ pub(super) enum ControlWhat {
     Restart(String, Option<String>, Reply<()>),
     Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
+    Probe(ProbeWish, Reply<ProbeReply>),
 }
 
 /// Everything that the loop hears.
@@ -152,6 +156,8 @@ pub(super) enum Message {
     Loaded(Box<(Loaded, Uids)>),
     /// The program on disk said its version, or why it is none.
     Tried(Result<String, String>),
+    /// How much a tenant stores was looked at.
+    Looked(Box<Look>),
     /// A tenant's control group was given these bounds, or why not all of them.
     Bounded {
         tenant: TenantId,
@@ -160,6 +166,8 @@ pub(super) enum Message {
     },
     /// Names in grants were looked up anew.
     Named(Arc<Ids>),
+    /// A run of the escape probes is prepared, or not.
+    Probe(Box<Run>),
 }
 
 /// The loop is gone or going.

@@ -35,11 +35,13 @@ mod log;
 mod logs;
 mod memory;
 mod message;
+mod missing;
 mod notify;
 mod open;
 mod parting;
 mod pause;
 mod plan;
+mod probe;
 mod reload;
 mod replace;
 mod run;
@@ -49,6 +51,7 @@ mod socket;
 mod spawn;
 mod status;
 mod stop;
+mod storage;
 mod strength;
 mod watch;
 mod why;
@@ -58,9 +61,11 @@ use std::time::Duration;
 
 pub use doors::DoorsError;
 pub use ground::GroundError;
+pub use strength::{ALL as LAYERS, Strength};
 
 use crate::config::tenant::{Limit, Settings};
 use crate::paths::Layout;
+use crate::sandbox::cgroup::Cgroups;
 
 /// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
 /// hang on a file system or directory server of its own.
@@ -71,6 +76,17 @@ const BLOCKING_STACK: usize = 512 * 1024;
 const BLOCKING_STAYS: Duration = Duration::from_secs(2);
 /// How long the end waits for threads that hang.
 const BLOCKING_LEAVES: Duration = Duration::from_millis(100);
+
+/// What this machine can do to confine a server, by confining a trivial program now.
+///
+/// # Errors
+/// If this program cannot be opened to be started again.
+pub fn strength(layout: &Layout) -> io::Result<Strength> {
+    let cgroups = Cgroups::find(&layout.state);
+    let strength = strength::find(&spawn::Binary::open()?, None).with(&cgroups);
+    cgroups.leave();
+    Ok(strength)
+}
 
 /// How to serve.
 #[derive(Debug, Clone)]

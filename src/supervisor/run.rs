@@ -70,6 +70,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         parted: Vec::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
+        looks: std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,
         next_cell: 0,
@@ -78,6 +79,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         stopping: None,
         instance: instance(),
         replacing: Replacing::default(),
+        probing: super::probe::Probing::default(),
         options,
     };
     let (found, spared) = search.finish();
@@ -164,7 +166,8 @@ impl Rounds {
         let end = house.stopping.as_ref().map(|stopping| stopping.deadline);
         let far = now + Duration::from_secs(3600);
         let replaces = house.replaces_at(now);
-        let all = [beat, round, idle, end, overdue, self.retry, replaces];
+        let looks = house.looks_at(now).filter(|_| house.stopping.is_none());
+        let all = [beat, round, idle, end, overdue, self.retry, replaces, looks];
         all.into_iter().flatten().fold(far, Instant::min)
     }
 
@@ -178,6 +181,9 @@ impl Rounds {
             notify::alive();
         }
         house.kill_overdue(now);
+        if house.stopping.is_none() {
+            house.look_at_storage(now);
+        }
         if self.retry.is_some_and(|retry| now >= retry) && house.stopping.is_none() {
             house.start_always();
             house.ask_again();

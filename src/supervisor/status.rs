@@ -51,6 +51,8 @@ impl House {
                 let user = principal.user.clone();
                 self.replace(&user, reply);
             }
+            ControlWhat::Probe(wish, reply) if admin => self.probe(wish, reply),
+            ControlWhat::Probe(_, reply) => answer(reply, Err(admin_only("ProbeTenant"))),
             ControlWhat::Replace(reply) => answer(reply, Err(admin_only("RestartSupervisor"))),
             ControlWhat::Reload(reply) => answer(reply, Err(admin_only("Reload"))),
             ControlWhat::Restart(_, _, reply) => answer(reply, Err(admin_only("RestartServer"))),
@@ -183,6 +185,7 @@ impl House {
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
+            look.base.storage = cell.storage_status();
             look.told = Some(told);
         }
         Some(look)

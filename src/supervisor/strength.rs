@@ -28,18 +28,17 @@ const PROGRAM: &str = "/bin/true";
 const DATA: &str = "/usr/share";
 
 /// Every layer, in the order in which they are shown.
-pub(super) const ALL: [Layer; 4] =
-    [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
+pub const ALL: [Layer; 4] = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp, Layer::Cgroup];
 
 /// What holds on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Strength {
+pub struct Strength {
     /// How namespaces are made.
-    pub(super) backend: Backend,
+    pub backend: Backend,
     /// Layers that hold.
-    pub(super) held: Vec<Layer>,
+    pub held: Vec<Layer>,
     /// Layers that do not, and why.
-    pub(super) missing: Vec<Missing>,
+    pub missing: Vec<Missing>,
 }
 
 impl Strength {
@@ -140,11 +139,17 @@ fn birth(binary: &Binary, plan: StagePlan) -> io::Result<(Born, OwnedFd)> {
 }
 
 fn hear(lifeline: &OwnedFd, until: Instant) -> Result<KeeperWord, PostError> {
-    let left = until.saturating_duration_since(Instant::now());
-    let mut ready = [PollFd::new(lifeline.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-    if poll(&mut ready, timeout).map_err(io::Error::from)? == 0 {
-        return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut ready = [PollFd::new(lifeline.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut ready, timeout) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Ok(_) => break,
+            // A process of the try before this one has ended: no reason to judge this one.
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(io::Error::from(error).into()),
+        }
     }
     let mut buffer = [0; 16 * 1024];
     post::receive(lifeline, &mut buffer, RecvFlags::DONTWAIT).map(|(word, _)| word)

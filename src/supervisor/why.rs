@@ -9,11 +9,12 @@ use super::attend::broken;
 use super::history::{Past, Refused, Start};
 use super::house::House;
 use super::message::Reply;
+use super::missing::Missing;
 use super::status::{SILENT, answer, signed, unknown};
 use crate::control::{
     ChildStatus, RefusalLine, ServerStatus, StartLine, StderrLines, TenantStatus, WhyReply,
 };
-use crate::names::TenantId;
+use crate::names::{ServerName, TenantId};
 use crate::policy::reason::one_line;
 use crate::policy::{self, Asker, Reason};
 use crate::wire::ChildLine;
@@ -27,6 +28,8 @@ struct Known {
     silent: bool,
     /// Seconds until the mux is tried again.
     pause_s: Option<u64>,
+    /// A server that failed, and what it seems to miss.
+    missing: Option<(ServerName, String)>,
 }
 
 impl House {
@@ -47,8 +50,13 @@ impl House {
         let past = self.history.of(&id);
         let refusals = refusals(past, only);
         let starts = starts(past, only.map(|_| asker.principal.user.as_str()));
+        let missing = self.missing(&id).filter(|_| admin);
         tokio::task::spawn_local(async move {
             let (mut tenant, children) = look.finish(only).await;
+            known.missing = match missing {
+                Some(missing) => missing.of(failed(&tenant, &starts, &children)).await,
+                None => None,
+            };
             known.silent = tenant.problems.contains(&SILENT.to_owned());
             // That is no problem of its file.
             tenant.problems.retain(|problem| problem != SILENT);
@@ -71,7 +79,24 @@ impl House {
             reasons.extend(held.filter(|reason| !reasons.contains(reason)));
         }
         let pause = self.pauses.get(id).and_then(|pause| pause.left(Instant::now()));
-        Known { reasons, silent: false, pause_s: pause.map(|left| left.as_secs() + 1) }
+        let pause_s = pause.map(|left| left.as_secs() + 1);
+        Known { reasons, silent: false, pause_s, missing: None }
+    }
+
+    /// What is needed to find out what a server of a tenant misses; none while somebody else asks.
+    fn missing(&self, id: &TenantId) -> Option<Missing> {
+        let tenant = self.registry.get(id)?.clone();
+        let others = self.registry.iter().filter(|other| other.id != *id).flat_map(|other| {
+            let writes = other.servers.iter().flat_map(|server| &server.sandbox.write);
+            other.data.iter().chain(writes).cloned()
+        });
+        let others = others.collect();
+        Some(Missing {
+            layout: self.options.layout.clone(),
+            tenant,
+            others,
+            turn: self.looks.clone(),
+        })
     }
 }
 
@@ -156,6 +181,11 @@ fn cure(
     if let Some(pid) = tenant.mux_pid.filter(|_| known.silent) {
         return format!("end its mux (kill {pid}): its sessions end, the next one starts another");
     }
+    if let (Some((server, _)), Some((whose, line))) = (ill(tenant).next(), &known.missing)
+        && server.name == whose.as_str()
+    {
+        return line.clone();
+    }
     if let Some((server, child)) = ill(tenant).next() {
         let target = format!("{id}/{}", server.name);
         return match child.state.as_str() {
@@ -169,6 +199,11 @@ fn cure(
         return format!("mend {problem} (until then the last good version goes on)");
     }
     let bad = starts.last().filter(|start| start.end.as_deref().is_some_and(is_bad));
+    if let (Some(start), Some((whose, line))) = (bad, &known.missing)
+        && start.server == whose.as_str()
+    {
+        return line.clone();
+    }
     match (bad, refusals.iter().rfind(|line| !line.waits)) {
         (Some(start), _) => {
             format!("see tenantd logs {id}/{}; it is started again by the next call", start.server)
@@ -180,6 +215,29 @@ fn cure(
         (None, None) if tenant.mux_pid.is_some() => "nothing: it serves".to_owned(),
         (None, None) => "nothing: it starts with its first session".to_owned(),
     }
+}
+
+/// The server that failed last and what it said, if one did: one that does not run although it is wanted, else
+/// one whose last start ended badly.
+fn failed(
+    tenant: &TenantStatus,
+    starts: &[StartLine],
+    children: &[ChildLine],
+) -> Option<(ServerName, Vec<String>)> {
+    let bad = starts.last().filter(|start| start.end.as_deref().is_some_and(is_bad));
+    let name = match ill(tenant).next() {
+        Some((server, _)) => &server.name,
+        None => &bad?.server,
+    };
+    let name = ServerName::parse(name).ok()?;
+    let own = children.iter().filter(|child| child.server == name);
+    // What it wrote counts more than how it ended.
+    let mut words: Vec<String> = Vec::new();
+    for child in own {
+        words.extend(child.last.iter().cloned());
+        words.extend(child.stderr.iter().cloned());
+    }
+    Some((name, words))
 }
 
 /// Whether an end deserves a look: it was not a server's own choice, nor one to stop it.

@@ -142,6 +142,9 @@ pub struct Limits {
     pub open_files: Option<u64>,
     /// RLIMIT_DATA, bytes.
     pub data_bytes: Option<u64>,
+    /// RLIMIT_FSIZE, bytes: the largest file; what is over it gets EFBIG (SIGXFSZ is ignored).
+    #[serde(default)]
+    pub file_bytes: Option<u64>,
     /// RLIMIT_NPROC, tasks of this uid in its user namespace; where no cgroup counts them.
     pub processes: Option<u64>,
 }

@@ -6,6 +6,7 @@ mod anything;
 mod documentation;
 mod files;
 mod ground;
+mod programs;
 mod right;
 mod wrong;
 

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::groups::{bounded, connect, echo, home, tenant_status, told, until_logged};
+use crate::groups::{
+    bounded, connect, echo, home, tenant_group, tenant_status, told, until_logged,
+};
 
 #[test]
 fn a_memory_bomb_ends_the_server_and_neither_mux_nor_sessions_nor_another_tenant() {
@@ -88,5 +90,10 @@ fn processor_time_is_held_to_the_quota() {
     let used = burnt["used"].as_u64().expect("milliseconds");
     // A fifth of 2000 is 400; a period that began before counts, and one that has not ended.
     assert!((1..=700).contains(&used), "{used} ms");
+    let stat = std::fs::read_to_string(tenant_group(&home, "acme", "cpu").join("cpu.stat"));
+    let stat = stat.expect("a file");
+    let throttled =
+        stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).expect("a line");
+    assert!(throttled.parse::<u64>().expect("a number") >= 3, "{stat}");
     supervisor.stop();
 }

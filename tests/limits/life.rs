@@ -160,8 +160,9 @@ fn the_next_supervisor_takes_over_what_lives_and_kills_what_nobody_owns() {
     let mut stray = stranger(&pids.join("servers/9-9"));
 
     let supervisor = home.start_system();
-    // Both are dead before it serves; waiting for them is no wait.
-    assert!(!ghost.wait().expect("buried").success() && !stray.wait().expect("buried").success());
+    until("both to be dead", || {
+        [&mut ghost, &mut stray].into_iter().all(|it| it.try_wait().expect("a child").is_some())
+    });
     assert!(!root.join("ghost").exists());
     assert!(!pids.join("servers/9-9").exists());
     until_logged(&home, "what an earlier tenantd left of it is killed");

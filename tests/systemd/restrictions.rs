@@ -7,11 +7,11 @@ use crate::service::machine;
 use crate::support::{Era, Packages, tenant_with};
 
 /// The exposure that `systemd-analyze security` may find, in tenths. What is left is what the unit says it must
-/// leave: a root that becomes tenants (1.5), namespaces and mounts for their sandbox (1.7), the host's network
-/// for those who ask for it (1.2), tenants' data wherever it is (0.4), control groups (0.3), a /tmp of its own that
-/// does not count as one (0.2), and little else,
-/// each line of which is rounded up there.
-const EXPOSURE: &str = "44";
+/// leave: a root that becomes tenants (1.5), namespaces and mounts for their sandbox (1.7), the calls with which
+/// that is built and that go with set-id bits and with the host's name (0.3), the host's network for those who ask
+/// for it (1.2), tenants' data wherever it is (0.4), control groups (0.3), a /tmp of its own that does not count as
+/// one (0.2), and little else, each line of which is rounded up there.
+const EXPOSURE: &str = "46";
 
 #[test]
 fn the_exposure_of_the_service_does_not_grow() {

@@ -45,6 +45,7 @@ fn create(directory: &OwnedFd) -> io::Result<(HalfWritten<'_>, File)> {
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}{SUFFIX}", std::process::id());
+        // EXCL follows no link in the last component, and there is only one.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         match rustix::fs::openat(directory, &name, flags, mode) {

@@ -44,7 +44,7 @@ try process kill -9 "$2"
 try socket ls "$3"
 try network cat /proc/net/dev
 echo end >&3
-exec 3>&- cat > /dev/null
+exec 3>&- 4>&1 cat > /dev/null
 "#;
 
 /// What the attacker goes for.

@@ -6,9 +6,12 @@
 
 mod access;
 mod credential;
+mod needs;
 mod sandbox;
 mod server;
 mod settings;
+
+pub use sandbox::required as layers_required;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,6 +22,7 @@ use super::patterns;
 use super::problem::quotable;
 use super::report::Report;
 use super::scalar::{At, Bound};
+use super::surroundings::{Known, links_to};
 use super::tenant::{Limit, Quota, Status, Tenant};
 use super::territory::{Grounds, Use};
 use super::written::{QuotaTable, StatusWord, TenantFile};
@@ -35,8 +39,12 @@ pub(super) struct Case<'a> {
     pub(super) host: &'a Host,
     pub(super) grounds: &'a Grounds,
     pub(super) report: &'a mut Report,
+    /// What commands need, as far as this load has found out.
+    pub(super) known: &'a Known,
     /// The paths that its servers will reach, for the comparison with other tenants.
     pub(super) claims: Vec<(PathBuf, Use, Range<usize>)>,
+    /// The links on the way to the paths that its sandboxes name.
+    pub(super) links: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Case<'_> {
@@ -44,7 +52,8 @@ impl Case<'_> {
         self.report.add(span, wrong.what, wrong.cure);
     }
 
-    /// A path of this tenant's: what it means, and a claim on where it leads.
+    /// A path of this tenant's: what it means, and a claim on where it leads. A data directory keeps the
+    /// name that it is given, which its server hears; of others only the place counts.
     fn path(&mut self, key: &str, written: &At<String>, how: Use) -> Option<PathBuf> {
         let path = match self.host.path(key, &written.value) {
             Ok(path) => path,
@@ -54,15 +63,18 @@ impl Case<'_> {
             }
         };
         let real = real(&path);
+        if real != path && how != Use::Data {
+            self.links.extend(links_to(&path));
+        }
         if let Some(why) = self.grounds.trespass(self.id, &real) {
             let what = format!("{key} = \"{}\" {why}", quotable(&written.value));
             self.report.add(&written.span, what, "choose a directory of the tenant's own");
             return None;
         }
         if !self.claims.iter().any(|(_, _, span)| *span == written.span) {
-            self.claims.push((real, how, written.span.clone()));
+            self.claims.push((real.clone(), how, written.span.clone()));
         }
-        Some(path)
+        Some(if how == Use::Data { path } else { real })
     }
 }
 

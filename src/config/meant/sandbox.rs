@@ -28,7 +28,7 @@ pub(super) fn sandbox(case: &mut Case<'_>, key: &str, table: SandboxTable) -> Sa
 }
 
 /// What must hold where the file does not say.
-fn required(mode: Mode) -> Vec<Layer> {
+pub fn required(mode: Mode) -> Vec<Layer> {
     let mut layers = vec![Layer::Namespaces, Layer::Landlock, Layer::Seccomp];
     // A desktop without a delegated cgroup is common; there it is shown and not fatal.
     if mode == Mode::System {

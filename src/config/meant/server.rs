@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Case, limit, patterns, plain, sandbox};
+use super::{Case, limit, needs, patterns, plain, sandbox};
 use crate::config::command;
 use crate::config::expand;
 use crate::config::problem::quotable;
 use crate::config::scalar::At;
-use crate::config::tenant::{Limit, Server, Share, Start};
+use crate::config::tenant::{Limit, Needs, Server, Share, Start};
 use crate::config::written::{SandboxTable, ServerTable};
 use crate::names::ServerName;
 
@@ -43,21 +43,30 @@ pub(super) fn servers(
     let mut written: Vec<_> = several.into_iter().collect();
     written.sort_by_key(|(name, _)| name.span.start);
     too_many(case, &written);
-    let mut servers: Vec<Server> = single
-        .into_iter()
-        .map(|table| server(case, ServerName::main(), "server", table, base))
-        .collect();
+    let mut places: Vec<Option<Range<usize>>> = Vec::new();
+    let mut servers: Vec<Server> = Vec::new();
+    if let Some(table) = single {
+        places.push(command_place(&table));
+        servers.push(server(case, ServerName::main(), "server", table, base));
+    }
     for (name, table) in written {
         match ServerName::parse(&name.value) {
             Ok(parsed) => {
                 let path = format!("servers.{parsed}");
                 one_default(case, &servers, &table);
+                places.push(command_place(&table));
                 servers.push(server(case, parsed, &path, table, base));
             }
             Err(error) => case.report.add(&name.span, error.to_string(), "rename the section"),
         }
     }
+    // After all of them: what one server of a tenant can write, none of its commands is looked for in.
+    needs::fill(case, &mut servers, &places);
     servers
+}
+
+fn command_place(table: &At<ServerTable>) -> Option<Range<usize>> {
+    table.value.command.as_ref().map(|command| command.span.clone())
 }
 
 fn too_many(case: &mut Case<'_>, written: &[(At<String>, At<ServerTable>)]) {
@@ -109,6 +118,7 @@ fn server(
         shared_capabilities: plain(table.shared_capabilities.unwrap_or_default()),
         sha256: table.sha256.and_then(|sha256| digest(case, sha256)),
         sandbox: sandbox::sandbox(case, "sandbox", sandbox),
+        needs: Needs::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::mux::listens::KEPT;
 use crate::mux::outbox::End;
 use crate::mux::session::{ASKS, IN_FLIGHT, WAITING_BYTES, WAITING_LINES};
 use crate::mux::tasks::TASKS;
-use crate::mux::{again, cache, states};
+use crate::mux::{again, cache, hints, states};
 
 /// Requests in flight at a child that are no session's: the mux's own, and what it subscribes to.
 const OWN: usize = 8 + streams::UNANSWERED;
@@ -85,7 +85,7 @@ pub(super) fn check(exchange: &Exchange) {
     }
     for slot in exchange.slots.values() {
         at_most(slot.tasks.len(), TASKS, "tasks");
-        at_most(slot.safe.len(), again::TOOLS, "tools that may be called again");
+        at_most(slot.hints.len(), hints::TOOLS, "tools that something is known of");
         let (results, bytes) = slot.cache.size();
         at_most(results, cache::ENTRIES, "results that are kept");
         at_most(bytes, cache::BYTES, "bytes of results that are kept");

@@ -17,6 +17,7 @@ mod lists;
 mod lives;
 mod rounds;
 mod routing;
+mod storage;
 mod strangers;
 mod upward;
 

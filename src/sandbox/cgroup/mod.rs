@@ -16,6 +16,7 @@
 
 mod bounds;
 mod disk;
+mod layout;
 mod oom;
 mod place;
 mod v1;
@@ -26,11 +27,15 @@ use std::fmt::Debug;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 pub use bounds::Bounds;
 pub use disk::Disk;
+pub use layout::Place;
 pub use oom::{Rank, stand_back};
 pub use watch::Watch;
+
+use layout::{EGRESS, MUX, SERVERS, again, bound, make_group, remove};
 
 use crate::names::TenantId;
 use crate::wire::stage::Seat;
@@ -170,7 +175,7 @@ impl Cgroups {
         data: &Path,
     ) -> Result<(), CgroupError> {
         let Ok(driver) = &self.driver else { return Ok(()) };
-        let held = bound(driver.as_ref(), tenant, bounds);
+        let held = again(driver.as_ref(), tenant).and(bound(driver.as_ref(), tenant, bounds));
         let own = PathBuf::from(tenant.as_str());
         match (Disk::of(data), bounds.io) {
             (Ok(disk), rate) => {
@@ -297,74 +302,12 @@ impl Cgroups {
     }
 }
 
-/// The groups below a tenant's.
-const MUX: &str = "mux";
-const EGRESS: &str = "egress";
-const SERVERS: &str = "servers";
-
-/// One server of a tenant: the number of its mux, and that of the child there. Two muxes of one tenant
-/// (one drains) never have the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place(pub u64, pub u64);
-
-impl Place {
-    fn parse(name: &str) -> Option<Self> {
-        let (mux, child) = name.split_once('-')?;
-        Some(Self(mux.parse().ok()?, child.parse().ok()?))
-    }
-
-    fn below(self, tenant: &TenantId) -> PathBuf {
-        let Self(mux, child) = self;
-        Path::new(tenant.as_str()).join(SERVERS).join(format!("{mux}-{child}"))
-    }
-}
-
-fn make_group(driver: &dyn Driver, group: &Path, part: Part) -> Result<bool, CgroupError> {
-    let mut fresh = false;
-    for root in driver.roots() {
-        fresh |= make(&root.join(group))?;
-    }
-    if fresh {
-        driver.prepare(group, part)?;
-    }
-    Ok(fresh)
-}
-
-fn bound(driver: &dyn Driver, tenant: &TenantId, bounds: &Bounds) -> Result<(), CgroupError> {
-    let own = PathBuf::from(tenant.as_str());
-    let servers = own.join(SERVERS);
-    let part = bounds.of_servers();
-    let mut held = driver.bound(&own, bounds, Part::Tenant);
-    held = held.and(driver.bound(&servers, &part, Part::Servers));
-    for root in driver.roots().iter().take(1) {
-        for entry in fs::read_dir(root.join(&servers)).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let server = servers.join(entry.file_name());
-                held = held.and(driver.bound(&server, &part, Part::Server));
-            }
-        }
-    }
-    held
-}
-
-/// Removes a group with all below it, in each hierarchy. Says whether it is gone.
-fn remove(driver: &dyn Driver, group: &Path) -> bool {
-    driver
-        .roots()
-        .iter()
-        .map(|root| remove_below(&root.join(group)))
-        .fold(true, |all, gone| all && gone)
-}
-
-fn remove_below(directory: &Path) -> bool {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_below(&entry.path());
-        }
-    }
-    match fs::remove_dir(directory) {
-        Ok(()) => true,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
+/// The role that systemd runs after a supervisor that died, where it cannot start one in a leaf (before 254).
+pub fn release() -> ExitCode {
+    let own = place::Places::read().ok().and_then(|places| places.unified());
+    match own.map(|own| v2::release(&own)) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 

@@ -146,3 +146,22 @@ fn only_what_can_be_a_tenant_is_one() {
     fs::create_dir(own.path().join("tenants/Not One")).expect("made");
     assert_eq!(cgroups.tenants(), [acme()]);
 }
+
+#[test]
+fn what_was_handed_on_is_taken_back_from_below() {
+    let own = tree(CONTROLLERS);
+    let cgroups = unified(own.path());
+    cgroups.open(&acme(), &HALF).expect("opened");
+    let handed = ["", "tenants", "tenants/acme", "tenants/acme/servers"];
+    let file = |group: &str| own.path().join(group).join("cgroup.subtree_control");
+    handed.iter().for_each(|group| fs::write(file(group), "memory pids").expect("written"));
+    v2::release(&own.path().join(".control")).expect("released");
+    for group in handed {
+        // A plain file keeps the last of what is written.
+        assert_eq!(fs::read_to_string(file(group)).expect("there"), "-pids", "{group}");
+    }
+    // The next supervisor hands them on again.
+    cgroups.bound(&acme(), &HALF, Path::new("/")).expect("bounded");
+    assert_eq!(says(own.path(), "tenants/acme/cgroup.subtree_control"), "+pids");
+    assert_eq!(says(own.path(), "tenants/acme/servers/cgroup.subtree_control"), "+pids");
+}

@@ -29,6 +29,35 @@ const PERIOD: u32 = 100_000;
 /// The least that it takes of it.
 const LEAST_QUOTA: f64 = 1000.0;
 
+/// Where systemd starts what it runs for a unit beside its main process (systemd.service(5), ExecStopPost).
+const CONTROL: &str = ".control";
+
+/// Takes the controllers back from everything below the unit's group, deepest first, so that a process can be
+/// started in it again: `own` is where systemd runs this role. Until the next supervisor hands them on anew
+/// nothing is bounded, and what was charged before is not counted again.
+///
+/// # Errors
+/// A file that cannot be written; the rest is tried all the same.
+pub(super) fn release(own: &Path) -> Result<(), CgroupError> {
+    let base = match own.file_name() {
+        Some(name) if name == CONTROL => own.parent().unwrap_or(own),
+        _ => own,
+    };
+    take_back(base)
+}
+
+fn take_back(group: &Path) -> Result<(), CgroupError> {
+    let below = fs::read_dir(group).into_iter().flatten().flatten();
+    let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut done = below.fold(Ok(()), |done, entry| done.and(take_back(&entry.path())));
+    let file = group.join("cgroup.subtree_control");
+    let handed = fs::read_to_string(&file).unwrap_or_default();
+    for name in handed.split_whitespace() {
+        done = done.and(write(file.clone(), format!("-{name}")));
+    }
+    done
+}
+
 /// The tree below our own group.
 #[derive(Debug)]
 pub(super) struct Tree {

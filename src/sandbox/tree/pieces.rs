@@ -33,6 +33,8 @@ pub(super) enum Piece {
     File(Vec<u8>),
     /// The processes of the new pid namespace (proc(5)).
     Processes,
+    /// What of /proc would show more than this namespace: it cannot be opened.
+    Hidden,
 }
 
 const READ: Access = Access { write: false, execute: false };
@@ -50,7 +52,7 @@ impl Piece {
             Self::Bind { access, .. } | Self::Memory { access, .. } => Some(*access),
             Self::Device => Some(WRITE),
             Self::File(_) | Self::Processes => Some(READ),
-            Self::Directory | Self::Link(_) => None,
+            Self::Directory | Self::Link(_) | Self::Hidden => None,
         }
     }
 }
@@ -90,6 +92,9 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
 
+/// Names of the user's keys, of which no namespace of ours is a part (keyrings(7)).
+const HIDDEN: [&str; 2] = ["/proc/keys", "/proc/key-users"];
+
 /// The most bytes of a file of /etc that is copied.
 const COPY_MAX: u64 = 1024 * 1024;
 /// The size of file systems that hold names and links only, bytes.
@@ -111,6 +116,7 @@ pub(super) fn of(
     all.insert("/var/tmp".into(), Piece::Link("../tmp".to_owned()));
     all.insert("/run".into(), Piece::Directory);
     all.insert("/proc".into(), Piece::Processes);
+    all.extend(HIDDEN.iter().map(|path| (path.into(), Piece::Hidden)));
     own(&mut all, plan, data)?;
     Ok(all)
 }

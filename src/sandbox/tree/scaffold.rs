@@ -80,6 +80,7 @@ impl Scaffold {
                 attach(&memory(*bytes, *mode)?, self.directory(path)?.as_fd())
             }
             Piece::Processes => attach(&processes()?, self.directory(path)?.as_fd()),
+            Piece::Hidden => self.hide(path),
             Piece::Directory => Ok(self.directory(path).map(drop)?),
             Piece::Link(target) => self.link(path, target),
             Piece::File(bytes) => self.file(path, bytes),
@@ -117,6 +118,22 @@ impl Scaffold {
         let flags = flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE;
         let tree = rustix::mount::open_tree(&source, c"", flags)?;
         sys::set_mount_attributes(&tree, attributes, true, None)?;
+        attach(&tree, target.as_fd())
+    }
+
+    /// Puts a device before it, on a mount where no device can be opened (EACCES, mount(2), MS_NODEV).
+    fn hide(&self, path: &Path) -> io::Result<()> {
+        let target = match open(&self.new, path) {
+            Ok(target) => target,
+            // A kernel that has no such thing shows nothing of it.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let source = open(&self.old, Path::new("dev/null"))?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = rustix::mount::open_tree(&source, c"", flags)?;
+        sys::set_mount_attributes(&tree, PLAIN | READ_ONLY | NO_EXEC, false)?;
         attach(&tree, target.as_fd())
     }
 

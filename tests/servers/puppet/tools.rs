@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::Write;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::hunger;
 use crate::puppet::{Puppet, Task, say, say_raw, subscription, text};
 
 /// Name, what it does, and whether it is annotated as read-only.
-const TOOLS: [(&str, &str, bool); 28] = [
+const TOOLS: [(&str, &str, bool); 29] = [
     ("ask", "sends the client a request (method, params) and returns the answer", false),
     ("changed", "adds a tool (name) and says that the list changed", false),
     ("close_stdout", "closes stdout and lives on", false),
@@ -46,6 +46,7 @@ const TOOLS: [(&str, &str, bool); 28] = [
     ("progress", "reports some steps (steps) under the request's token", true),
     ("raw", "writes a line as it is, then answers", false),
     ("release", "answers every call held by a key with a text", false),
+    ("run", "runs a program (program, input); returns its code and what it wrote", false),
     ("seen", "returns every line that came so far", true),
     ("tell", "sends a notification (method, params) to whoever subscribed", false),
     ("touch", "says that a resource (uri) changed, if it is subscribed", false),
@@ -130,6 +131,7 @@ pub(crate) fn call(puppet: &mut Puppet, id: Value, params: &Value) {
             text("kept")
         }
         "environment" => environment(),
+        "run" => run(&arguments["program"], string("input")),
         "echo" => text(string("text")),
         "context" => text(&params["_meta"].to_string()),
         "seen" => text(&json!(puppet.seen).to_string()),
@@ -271,6 +273,27 @@ fn grandchild() -> Value {
     let mut command = Command::new("/proc/self/exe");
     let child = command.env("PUPPET_START", "linger").env("PUPPET_STUBBORN", "1").spawn();
     text(&child.expect("a grandchild").id().to_string())
+}
+
+/// The first word is the program. What it leaves running may hold no pipe of ours.
+fn run(words: &Value, input: &str) -> Value {
+    let words: Vec<_> = words.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut command = Command::new(words.first().expect("a program"));
+    command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => return text(&json!({"error": error.to_string()}).to_string()),
+    };
+    let fed = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let done = child.wait_with_output().expect("it ended");
+    let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let said = json!({
+        "code": done.status.code(),
+        "fed": fed.is_ok(),
+        "stdout": shown(&done.stdout),
+        "stderr": shown(&done.stderr),
+    });
+    text(&said.to_string())
 }
 
 fn environment() -> Value {

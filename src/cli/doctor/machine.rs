@@ -1,0 +1,202 @@
+//! `doctor`: what this machine can do, by trying it, and what to type where it cannot.
+//!
+//! The layers are those that held around a trivial program, confined by the real stage a moment ago. What is
+//! read beside that (switches of the kernel, programs that are there) only explains.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use super::facts;
+use crate::cli::args::{Doctor, Which};
+use crate::cli::control::Control;
+use crate::cli::failure::{DONE, FAILED};
+use crate::cli::print::{cut, word};
+use crate::cli::rooms;
+use crate::config::layers_required;
+use crate::config::tenant::Layer;
+use crate::control::SupervisorStatus;
+use crate::paths::{Layout, Mode};
+use crate::supervisor::Strength;
+use crate::wire::stage::Missing;
+
+/// One thing that was found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Fact {
+    /// What it is about.
+    pub(super) name: String,
+    /// Whether it is as one would wish.
+    pub(super) good: bool,
+    /// What was found.
+    pub(super) found: String,
+    /// What to type, or what to do; nothing where nothing is to be done.
+    pub(super) cure: Option<String>,
+}
+
+impl Fact {
+    pub(super) fn good(name: &str, found: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), good: true, found: found.into(), cure: None }
+    }
+
+    pub(super) fn poor(name: &str, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { good: false, cure: Some(cure.into()), ..Self::good(name, found) }
+    }
+}
+
+/// Everything that was found out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Findings {
+    mode: String,
+    /// Whether every layer holds that a tenant requires by default.
+    strict: bool,
+    required: Vec<Layer>,
+    layers: Vec<Fact>,
+    machine: Vec<Fact>,
+}
+
+/// Finds out, prints.
+pub(super) fn run(args: &Doctor) -> anyhow::Result<u8> {
+    let mode = mode(args.which);
+    let layout = rooms::layout(mode)?;
+    let status = Control::at(&layout).ok().and_then(|mut control| control.status().ok());
+    let running = status.map(|status| status.supervisor);
+    let findings = examine(&layout, &rooms::strength(&layout)?, running.as_ref());
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string(&findings)?)?;
+    } else {
+        out.write_all(page(&findings).as_bytes())?;
+    }
+    Ok(if findings.strict { DONE } else { FAILED })
+}
+
+/// The mode in which this user would run a supervisor.
+fn mode(which: Which) -> Mode {
+    let root = nix::unistd::geteuid().is_root();
+    match which {
+        Which { user: true, .. } => Mode::User,
+        Which { system: true, .. } => Mode::System,
+        Which { .. } if root => Mode::System,
+        Which { .. } => Mode::User,
+    }
+}
+
+/// Where a supervisor runs, it knows better whether there are control groups: they are divided from where
+/// it was started, which is not where we were.
+fn examine(layout: &Layout, strength: &Strength, running: Option<&SupervisorStatus>) -> Findings {
+    let required = layers_required(layout.mode);
+    let mut strength = strength.clone();
+    if let Some(it) = running {
+        believe(&mut strength, it);
+    }
+    let layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, &strength));
+    let strict = required.iter().all(|layer| strength.held.contains(layer));
+    let mut machine = vec![Fact::good("backend", strength.backend.as_str())];
+    machine.extend(facts::all(layout));
+    machine.push(supervisor(layout.mode, running));
+    let mode = layout.mode.as_str().to_owned();
+    Findings { mode, strict, required, layers: layers.into(), machine }
+}
+
+fn believe(strength: &mut Strength, running: &SupervisorStatus) {
+    const LAYER: Layer = Layer::Cgroup;
+    strength.held.retain(|layer| *layer != LAYER);
+    strength.missing.retain(|missing| missing.layer != LAYER);
+    let prefix = format!("{}: ", LAYER.as_str());
+    match running.not_isolated.iter().find_map(|line| line.strip_prefix(&prefix)) {
+        Some(why) => strength.missing.push(Missing { layer: LAYER, why: why.to_owned() }),
+        None => strength.held.push(LAYER),
+    }
+}
+
+fn layer(layout: &Layout, layer: Layer, strength: &Strength) -> Fact {
+    let name = layer.as_str();
+    if strength.held.contains(&layer) {
+        return Fact::good(name, "holds");
+    }
+    let missing = strength.missing.iter().find(|missing| missing.layer == layer);
+    let why = missing.map_or("it was not tried", |missing| missing.why.as_str());
+    Fact::poor(name, why, facts::cure(layout.mode, layer))
+}
+
+/// Whether a supervisor that runs already found at its start what is found now.
+fn supervisor(mode: Mode, running: Option<&SupervisorStatus>) -> Fact {
+    const NAME: &str = "supervisor";
+    let Some(it) = running else {
+        return Fact::good(NAME, "none runs, or none that answers");
+    };
+    let runs = format!("tenantd {} runs, pid {}, limits by {}", it.version, it.pid, it.limits);
+    if it.not_isolated.is_empty() {
+        return Fact::good(NAME, format!("{runs}; every layer held at its start"));
+    }
+    let lacks = it.not_isolated.join("; ");
+    let again = format!("tenantd restart --supervisor --{}", mode.as_str());
+    Fact::poor(NAME, format!("{runs}; at its start it lacked {lacks}"), again)
+}
+
+/// For a person.
+fn page(findings: &Findings) -> String {
+    let required: Vec<_> = findings.required.iter().map(|layer| layer.as_str()).collect();
+    let required = required.join(", ");
+    let mode = &findings.mode;
+    let mut page = match findings.strict {
+        true => format!("strict isolation works here ({mode} mode requires {required})\n\n"),
+        false => {
+            format!("strict isolation does NOT work here ({mode} mode requires {required})\n\n")
+        }
+    };
+    let all = || findings.layers.iter().chain(&findings.machine);
+    let widest = all().map(|fact| fact.name.chars().count()).max().unwrap_or_default();
+    for fact in all() {
+        let mark = if fact.good { "ok" } else { "--" };
+        let found = cut(&fact.found, 600);
+        let _ = writeln!(page, "{mark}  {:<widest$}  {found}", word(&fact.name));
+        if let Some(cure) = &fact.cure {
+            let _ = writeln!(page, "    {:<widest$}  type: {}", "", cut(cure, 600));
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::wire::stage::Backend;
+
+    fn strength(held: &[Layer]) -> Strength {
+        let missing = crate::supervisor::LAYERS.into_iter().filter(|layer| !held.contains(layer));
+        Strength {
+            backend: Backend::UserNamespace,
+            held: held.to_vec(),
+            missing: missing.map(|layer| Missing { layer, why: "for a reason".into() }).collect(),
+        }
+    }
+
+    #[test]
+    fn strict_is_what_the_mode_requires_and_what_lacks_has_a_cure() {
+        let user = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp];
+        for (mode, strict) in [(Mode::User, true), (Mode::System, false)] {
+            let layout = Layout::rooted(mode, Path::new("/nonexistent"));
+            let findings = examine(&layout, &strength(&user), None);
+            assert_eq!(findings.strict, strict, "{mode:?}");
+            let cgroup = findings.layers.iter().find(|fact| fact.name == "cgroup").expect("it");
+            assert!(!cgroup.good && cgroup.cure.is_some());
+            let page = page(&findings);
+            assert_eq!(page.contains("NOT"), !strict, "{page}");
+            assert!(page.contains("for a reason") && page.contains("type: "), "{page}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_strict_where_a_required_layer_lacks() {
+        let layout = Layout::rooted(Mode::User, Path::new("/nonexistent"));
+        for lacks in [Layer::Namespaces, Layer::Landlock, Layer::Seccomp] {
+            let held: Vec<_> =
+                crate::supervisor::LAYERS.into_iter().filter(|it| *it != lacks).collect();
+            assert!(!examine(&layout, &strength(&held), None).strict, "{lacks:?}");
+        }
+    }
+}
