@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Means, NotReady, Prepared};
+use super::child::{self, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -38,13 +38,13 @@ impl House {
     ) {
         let wanted = self
             .startable(tenant, server)
-            .and_then(|(configured, server)| Ok((configured, server, self.standing(tenant)?)));
+            .and_then(|(configured, server)| Ok((configured, server, self.means(tenant)?)));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let (configured, server, standing) = match wanted {
+        let (configured, server, means) = match wanted {
             Ok(wanted) => wanted,
             Err(reason) => return refuse(cell, &reason, true),
         };
@@ -58,9 +58,6 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
-        let means = Means { layout, owner, backend, bounded, standing };
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
