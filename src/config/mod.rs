@@ -39,8 +39,8 @@ mod territory;
 mod written;
 
 pub use load::{Loaded, load};
-pub use offer::Offers;
 pub use meant::layers_required;
+pub use offer::Offers;
 pub use origin::{Setting, effective};
 pub use problem::Problem;
 pub use surroundings::links_to;

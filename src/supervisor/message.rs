@@ -10,9 +10,9 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{NotReady, Prepared};
+use super::probe::{ProbeWish, Run};
 use super::storage::Look;
 use crate::auth::uids::Uids;
-use super::probe::{ProbeWish, Run};
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
