@@ -28,6 +28,17 @@ const ENDS_WITHIN: Duration = Duration::from_millis(800);
 const ROUNDS: usize = 64;
 
 impl House {
+    /// How a child of this tenant's is made now.
+    pub(super) fn means(&self, tenant: &TenantId) -> Result<Means, String> {
+        Ok(Means {
+            layout: self.options.layout.clone(),
+            owner: self.owner.1.clone(),
+            backend: self.strength.backend,
+            bounded: self.groups.cgroups.hold(),
+            standing: self.standing(tenant)?,
+        })
+    }
+
     /// A mux asks for a child.
     pub(super) fn start_child(
         &mut self,
@@ -38,13 +49,13 @@ impl House {
     ) {
         let wanted = self
             .startable(tenant, server)
-            .and_then(|(configured, server)| Ok((configured, server, self.standing(tenant)?)));
+            .and_then(|(configured, server)| Ok((configured, server, self.means(tenant)?)));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         let refuse = |cell: &mut Cell, reason: &str, permanent| {
             let reason = reason.to_owned();
             cell.send(ToMux::NotStarted { child, reason, permanent }, Vec::new());
         };
-        let (configured, server, standing) = match wanted {
+        let (configured, server, means) = match wanted {
             Ok(wanted) => wanted,
             Err(reason) => return refuse(cell, &reason, true),
         };
@@ -58,9 +69,6 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
-        let means = Means { layout, owner, backend, bounded, standing };
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());

@@ -75,15 +75,16 @@ impl House {
         let Ok(turn) = self.probing.0.clone().try_acquire_owned() else {
             return answer(reply, Err(failed("another run of probes is not done yet; try again")));
         };
-        let (layout, owner) = (self.options.layout.clone(), self.owner.1.clone());
-        let (backend, bounded) = (self.strength.backend, self.groups.cgroups.hold());
+        let means = match self.means(&tenant.id) {
+            Ok(means) => means,
+            Err(why) => return answer(reply, Err(failed(&why))),
+        };
         let (house, binary) = (self.handle.clone(), self.binary.path().to_owned());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (id, name) = (tenant.id.clone(), server.name.clone());
             let work = tokio::task::spawn_blocking(move || {
-                child::prepare(&layout, &owner, backend, &tenant, &server, None, bounded)?
-                    .probing(&binary)
+                child::prepare(&means, &tenant, &server, None)?.probing(&binary)
             });
             let prepared = match work.await {
                 Ok(Ok(prepared)) => Ok(Box::new(prepared)),

@@ -133,7 +133,7 @@ impl Scaffold {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
         let tree = rustix::mount::open_tree(&source, c"", flags)?;
-        sys::set_mount_attributes(&tree, PLAIN | READ_ONLY | NO_EXEC, false)?;
+        sys::set_mount_attributes(&tree, PLAIN | READ_ONLY | NO_EXEC, false, None)?;
         attach(&tree, target.as_fd())
     }
 
