@@ -114,12 +114,12 @@ mod tests {
 
     #[test]
     fn what_is_not_enforced_heads_the_output_and_a_line_sums_up() {
-        let acme = "[server]\ncommand = \"sh\"\n[quota]\ncpus = 2\n";
+        let acme = "[server]\ncommand = \"sh\"\n[tools]\nrequire = { x = \"y\" }\n";
         let files = [("tenants.d/acme.toml", acme), ("tenants.d/globex.toml", "x = 1\n")];
         let (text, json) = said(&files);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[0].starts_with("NOT ENFORCED"), "{text}");
-        assert_eq!(lines[1], "  tenants.d/acme.toml: quota.cpus");
+        assert_eq!(lines[1], "  tenants.d/acme.toml: tools.require");
         assert!(lines.iter().any(|line| line.starts_with("tenants.d/globex.toml:1:1: ")), "{text}");
         assert!(text.ends_with("config: 1 tenant good, 1 broken, 2 problems\n"), "{text}");
         assert_eq!(json["good"], json!(["acme"]));
