@@ -3,7 +3,6 @@
 //!
 //! [`given`] reads and writes a file and may wait for a name service: it runs off the loop.
 
-use super::child::Means;
 use super::house::House;
 use crate::auth::uids::{self, Care, Identities, Place, Uids};
 use crate::auth::{Directory, Ids, Survey};
@@ -34,19 +33,8 @@ fn problem(uids: &Uids) -> Option<Problem> {
 }
 
 impl House {
-    /// How a child of this tenant is made.
-    pub(super) fn means(&self, tenant: &TenantId) -> Result<Means, String> {
-        Ok(Means {
-            layout: self.options.layout.clone(),
-            owner: self.owner.1.clone(),
-            backend: self.strength.backend,
-            bounded: self.groups.cgroups.hold(),
-            standing: self.standing(tenant)?,
-        })
-    }
-
     /// What a tenant's servers run as; none in user mode.
-    fn standing(&self, tenant: &TenantId) -> Result<Option<Standing>, String> {
+    pub(super) fn standing(&self, tenant: &TenantId) -> Result<Option<Standing>, String> {
         let (directory, range) = (self.directory.clone(), self.settings().uid_range);
         let standing = |uids| Standing { uids, range, directory };
         Ok(self.identities(tenant)?.map(standing))
