@@ -1,7 +1,8 @@
 //! How much a tenant stores, in its data directory and its HOME together, and who holds it to its limit.
 //!
 //! * **project quota**, where the tenant has a uid of its own and both directories are on one file system
-//!   that limits projects: the kernel refuses each write over the limit (EDQUOT), at once and exactly;
+//!   that limits projects: the kernel refuses each write over the limit (EDQUOT; XFS: ENOSPC), at once and
+//!   exactly;
 //! * **watcher** everywhere else: the trees are walked again and again, and what happens between two looks
 //!   is seen by the next one. Beside it, no single file grows beyond the limit (RLIMIT_FSIZE).
 //!
