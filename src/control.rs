@@ -62,6 +62,10 @@ pub struct TenantStatus {
     pub storage: Option<StorageStatus>,
     /// The mux's process id, where it is in use.
     pub mux_pid: Option<i64>,
+    /// The process id of its egress, where a server with an allowlist runs.
+    pub egress_pid: Option<i64>,
+    /// Seconds since its egress died, within the last hour: the servers that used it were started anew.
+    pub egress_died_s: Option<i64>,
     /// Its servers and their children.
     pub servers: Vec<ServerStatus>,
     /// Its sessions.
@@ -100,6 +104,8 @@ pub struct ServerStatus {
     pub command: String,
     /// `tenant`, `user` or `session`.
     pub share: String,
+    /// What it reaches: `none`, `host` (whatever the host does), or its allowlist.
+    pub network: String,
     /// Why it may not run now, and what to do: its sessions wait.
     pub held: Option<String>,
     /// Its children.

@@ -7,7 +7,7 @@
 //! | 0 ground | [`names`], [`paths`], [`sys`] (the unsafe file) |
 //! | 1 papers | [`config`], [`mcp`], [`wire`], [`post`], [`control`] |
 //! | 2 authorities | [`registry`], [`auth`] |
-//! | 3 workshop | [`policy`], [`sandbox`], [`lifecycle`], [`builtin`], [`probes`] |
+//! | 3 workshop | [`policy`], [`sandbox`], [`lifecycle`], [`egress`], [`builtin`], [`probes`] |
 //! | 4 exchange | [`mux`] |
 //! | 5 house | [`supervisor`] |
 //! | 6 street | [`cli`] |
@@ -26,6 +26,7 @@ pub mod auth;
 pub mod registry;
 
 pub mod builtin;
+pub mod egress;
 pub mod lifecycle;
 pub mod policy;
 pub mod probes;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tenantd::{cli, mux, probes, sandbox};
+use tenantd::{cli, egress, mux, probes, sandbox};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     match first.as_ref().and_then(|first| first.to_str()) {
         Some("--role=mux") => mux::main(),
         Some("--role=stage") => sandbox::stage::main(),
+        Some("--role=egress") => egress::main(),
         Some("--role=release") => sandbox::cgroup::release(),
         Some("--role=probe") => probes::main(),
         Some("--role=launch") => cli::connect::launch_main(),

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::names::{ServerName, SessionId, TenantId};
 
+pub mod egress;
 pub mod stage;
 
 /// The version of everything in this file. A peer with another one drains.
@@ -39,6 +40,8 @@ pub enum Birth {
     /// Descriptors: plan ([`stage::StagePlan`]), stdin, stdout, stderr, lifeline, data directory; where
     /// its network is an allowlist also the socket on which egress takes the listeners.
     Stage,
+    /// Descriptors: plan ([`egress::EgressPlan`]), the control socket, the tenant's network log (append).
+    Egress,
 }
 
 /// A user of a role's own (system mode), which it becomes for good before it reads anything from outside.

@@ -238,6 +238,9 @@ pub struct Logs {
     /// The tenant, and the server where not all of them are meant
     #[arg(value_name = "TENANT[/SERVER]")]
     pub target: Target,
+    /// The connections of its servers instead of what they wrote
+    #[arg(long)]
+    pub network: bool,
     /// Go on with what comes
     #[arg(short, long)]
     pub follow: bool,

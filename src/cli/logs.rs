@@ -1,4 +1,5 @@
-//! `logs`: what a tenant's servers wrote to stderr, from the files that its mux writes.
+//! `logs`: what a tenant's servers wrote to stderr, from the files that its mux writes; with `--network`
+//! their connections, from those that its egress writes.
 //!
 //! `servers.log` is the newest; at its size it becomes `servers.log.1`, that becomes `.2`, and so on. A
 //! line is `TIME SERVER TEXT`. Following waits on inotify(7), not on a clock. This room reads; it never
@@ -21,7 +22,9 @@ use crate::names::TenantId;
 use crate::paths::Mode;
 
 /// The newest file.
-const NEWEST: &str = "servers.log";
+const SERVERS: &str = "servers.log";
+/// The newest file of connections.
+const NETWORK: &str = "network.log";
 /// How many rotated files there can be.
 const ROTATED: usize = 3;
 /// The longest line that is shown whole, bytes; the mux cuts shorter.
@@ -32,8 +35,10 @@ pub(super) fn run(args: &Logs) -> anyhow::Result<u8> {
     let Some(tenant) = &args.target.tenant else {
         return Err(Failure::usage("logs needs a tenant").into());
     };
+    let newest = if args.network { NETWORK } else { SERVERS };
     let mut logs = Reader {
-        directory: directory(args.which, tenant)?,
+        directory: directory(args.which, tenant, newest)?,
+        newest,
         server: args.target.server.as_ref().map(ToString::to_string),
         out: io::stdout().lock(),
     };
@@ -48,14 +53,14 @@ pub(super) fn run(args: &Logs) -> anyhow::Result<u8> {
 }
 
 /// The directory of the tenant's logs: the user's, else the system's.
-fn directory(which: Which, tenant: &TenantId) -> anyhow::Result<PathBuf> {
+fn directory(which: Which, tenant: &TenantId, newest: &str) -> anyhow::Result<PathBuf> {
     let mut looked = Vec::new();
     for (mode, wanted) in [(Mode::User, !which.system), (Mode::System, !which.user)] {
         if !wanted {
             continue;
         }
         let directory = rooms::layout(mode)?.tenant_log(tenant);
-        match directory.join(NEWEST).symlink_metadata() {
+        match directory.join(newest).symlink_metadata() {
             Ok(_) => return Ok(directory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -76,6 +81,7 @@ fn directory(which: Which, tenant: &TenantId) -> anyhow::Result<PathBuf> {
 /// The logs of one tenant, and where they go.
 struct Reader<W> {
     directory: PathBuf,
+    newest: &'static str,
     server: Option<String>,
     out: W,
 }
@@ -83,8 +89,8 @@ struct Reader<W> {
 impl<W: Write> Reader<W> {
     fn path(&self, age: usize) -> PathBuf {
         match age {
-            0 => self.directory.join(NEWEST),
-            age => self.directory.join(format!("{NEWEST}.{age}")),
+            0 => self.directory.join(self.newest),
+            age => self.directory.join(format!("{}.{age}", self.newest)),
         }
     }
 
@@ -223,11 +229,11 @@ mod tests {
 
     fn reader(directory: &Path, server: Option<&str>) -> Reader<Vec<u8>> {
         let server = server.map(str::to_owned);
-        Reader { directory: directory.to_owned(), server, out: Vec::new() }
+        Reader { directory: directory.to_owned(), newest: SERVERS, server, out: Vec::new() }
     }
 
     fn append(directory: &Path, text: &str) {
-        let path = directory.join(NEWEST);
+        let path = directory.join(SERVERS);
         let mut file = OpenOptions::new().create(true).append(true).open(path).expect("open");
         file.write_all(text.as_bytes()).expect("write");
     }
@@ -235,8 +241,8 @@ mod tests {
     fn rotate(directory: &Path) {
         for age in (0..ROTATED).rev() {
             let name = |age| match age {
-                0 => directory.join(NEWEST),
-                age => directory.join(format!("{NEWEST}.{age}")),
+                0 => directory.join(SERVERS),
+                age => directory.join(format!("{SERVERS}.{age}")),
             };
             let _ = rename(name(age), name(age + 1));
         }

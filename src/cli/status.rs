@@ -102,6 +102,13 @@ fn render_tenant(page: &mut String, tenant: &TenantStatus, told: &[String], pain
     for held in held(tenant) {
         let _ = writeln!(page, "  {} {}", paint.notice("held:"), cut(held, WARNING));
     }
+    if let Some(ago) = tenant.egress_died_s {
+        let what = "its egress died, and the servers that used it were started anew";
+        let _ = writeln!(page, "  {} {what} ({} ago)", paint.alarm("network:"), age(ago));
+    }
+    for server in tenant.servers.iter().filter(|server| server.network != "none") {
+        let _ = writeln!(page, "  {}", network(server, paint));
+    }
     render_servers(page, &tenant.servers);
     render_sessions(page, &tenant.sessions);
 }
@@ -133,6 +140,17 @@ fn sessions(tenant: &TenantStatus) -> String {
     match tenant.sessions.iter().filter(|session| session.waits).count() {
         0 => all,
         waiting => format!("{all}, {waiting} waiting"),
+    }
+}
+
+/// What a server reaches.
+fn network(server: &ServerStatus, paint: Paint) -> String {
+    let name = word(&server.name);
+    match &*server.network {
+        "host" => {
+            format!("{} host, for {name}: whatever this machine reaches", paint.notice("network:"))
+        }
+        list => format!("network: {} for {name}", cut(list, WARNING)),
     }
 }
 
@@ -268,6 +286,7 @@ mod tests {
             name: name.into(),
             command: "/opt/x".into(),
             share: "tenant".into(),
+            network: "none".into(),
             held: None,
             children,
         };
@@ -304,6 +323,8 @@ mod tests {
                     why_watched: Some("it has no uid".into()),
                 }),
                 mux_pid: Some(7),
+                egress_pid: None,
+                egress_died_s: None,
                 servers: vec![server("main", vec![child("running")]), server("git", vec![])],
                 sessions: (0..=ROWS).map(session).collect(),
                 calls: 9,
@@ -348,6 +369,20 @@ mod tests {
         assert_eq!(page.matches("  held: acme is suspended (\\u{1b}[2J)\n").count(), 1, "{page}");
         assert!(page.lines().any(|line| line.starts_with("  git") && line.contains("held")));
         assert!(page.contains("201 sessions, 1 waiting") && page.contains("  waits  "), "{page}");
+    }
+
+    #[test]
+    fn what_reaches_a_network_says_so() {
+        let mut reply = reply();
+        reply.tenants[0].servers[0].network = "host".into();
+        reply.tenants[0].servers[1].network = "db.acme.lan:5432".into();
+        let page = render(&reply, Paint::plain());
+        let host = "  network: host, for main: whatever this machine reaches\n";
+        assert!(
+            page.contains(host) && page.contains("  network: db.acme.lan:5432 for git\n"),
+            "{page}"
+        );
+        assert!(!render(&self::reply(), Paint::plain()).contains("network:"));
     }
 
     #[test]

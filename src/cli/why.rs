@@ -221,6 +221,7 @@ mod tests {
             name: "main".into(),
             command: "/opt/x".into(),
             share: "tenant".into(),
+            network: "none".into(),
             held: None,
             children: vec![],
         };

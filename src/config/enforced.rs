@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 33] = [
+const TENANT: [&str; 35] = [
     "name",
     "status",
     "trial_until",
@@ -23,6 +23,7 @@ const TENANT: [&str; 33] = [
     "server.start_timeout",
     "server.shared_capabilities",
     "server.default",
+    "server.sandbox.network",
     "server.sandbox.require",
     "server.sandbox.groups",
     "grant.users",
@@ -37,18 +38,21 @@ const TENANT: [&str; 33] = [
     "quota.cpus",
     "quota.processes",
     "quota.io",
+    "sandbox.network",
     "sandbox.require",
     "sandbox.groups",
     "features",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 8] = [
+const MAIN: [&str; 10] = [
     "admins",
     "uid_range",
     "idle_exit",
     "orphan_timeout",
     "drain",
+    "egress.upstream_proxy",
+    "egress.ca_file",
     "log.level",
     "log.retention",
     "defaults",
@@ -135,7 +139,7 @@ mod tests {
     fn what_has_no_effect_yet_is_told_by_its_full_name() {
         let text = r#"
             [servers.git]
-            sandbox = { network = "none" }
+            sha256 = "0"
             [tools]
             require = { a = "admin" }
             [quota]
@@ -146,7 +150,7 @@ mod tests {
             [[grant]]
             tools = ["*"]
         "#;
-        let told = ["grant.tools", "quota.storage", "servers.git.sandbox.network", "tools.require"];
+        let told = ["grant.tools", "quota.storage", "servers.git.sha256", "tools.require"];
         assert_eq!(of(text), told);
     }
 }

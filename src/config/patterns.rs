@@ -2,6 +2,8 @@
 //!
 //! Pure; each function says whether a text has the shape, the caller says where it stood.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use globset::Glob;
 
 use super::tenant::Destination;
@@ -71,15 +73,28 @@ pub(super) fn destination(text: &str) -> Option<Destination> {
     let port = port.parse().ok().filter(|port: &u16| digits && *port > 0)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = match bare {
-        Some(v6) => v6.parse::<std::net::Ipv6Addr>().ok()?.to_string(),
+        // One of IPv4 in IPv6's clothes is one of IPv4.
+        Some(v6) => v6.parse::<Ipv6Addr>().ok()?.to_canonical().to_string(),
         None if is_host(host.strip_prefix("*.").unwrap_or(host)) => host.to_ascii_lowercase(),
         None => return None,
     };
     Some(Destination { host, port })
 }
 
+/// Why an address is not that of one host that can be reached from a sandbox.
+pub(super) fn no_host(address: IpAddr) -> Option<&'static str> {
+    match address.to_canonical() {
+        IpAddr::V4(v4) if v4.octets()[0] == 0 => Some("it means \"this network\""),
+        IpAddr::V4(v4) if v4.octets()[..2] == [127, 64] => Some("inside it stands for a name"),
+        IpAddr::V4(v4) if v4.is_broadcast() || v4.is_multicast() => Some("it means many"),
+        IpAddr::V6(v6) if v6.is_unspecified() => Some("it means \"any\""),
+        IpAddr::V6(v6) if v6.is_multicast() => Some("it means many"),
+        _ => None,
+    }
+}
+
 /// Whether `text` is a host name (RFC 1123) or an IPv4 address.
-pub(super) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
@@ -105,6 +120,7 @@ mod tests {
         assert_eq!(of("*.example.com:443"), Some(("*.example.com".into(), 443)));
         assert_eq!(of("10.0.0.1:5432"), Some(("10.0.0.1".into(), 5432)));
         assert_eq!(of("[::1]:80"), Some(("::1".into(), 80)));
+        assert_eq!(of("[::ffff:10.0.0.1]:80"), Some(("10.0.0.1".into(), 80)));
         for bad in [
             "",
             ":",

@@ -161,7 +161,8 @@ pub enum Network {
 }
 
 /// One entry of a network allowlist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Destination {
     /// An exact host name or address, or `*.` and a suffix.
     pub host: String,
@@ -370,6 +371,17 @@ pub struct Settings {
     pub log_level: String,
     /// `[log] retention`: rolled log files kept.
     pub log_retention: u32,
+    /// The way out for tenants with an allowlist.
+    pub egress: Egress,
     /// Dotted names of fields that the file sets and this version does not enforce yet.
     pub not_enforced: Vec<String>,
+}
+
+/// `[egress]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// The HTTP proxy of the house.
+    pub upstream_proxy: Option<Destination>,
+    /// Certificates of authorities to trust besides the system's, PEM.
+    pub ca_file: Option<PathBuf>,
 }

@@ -3,7 +3,8 @@
 //!
 //! A shared server's request carries nothing that says for whom it is. It goes to a session only if
 //! that is the only one with a call in flight that declared the capability; with none or two the server
-//! gets an error and no client sees the request. With a child of its own a session gets everything.
+//! gets an error and no client sees the request. What is about a task is for who made it, and for nobody
+//! else. With a child of its own a session gets everything.
 
 use std::collections::BTreeMap;
 
@@ -111,11 +112,17 @@ impl Exchange {
         {
             return Ok(Asked::Client(*only));
         }
-        let owner = related_task(meta).and_then(|task| self.task_owner(child, &task));
-        if let Some(owner) = owner.filter(|owner| self.sessions.contains_key(&owner.session)) {
-            return Ok(Asked::Client(owner.session));
-        }
         let mut able = self.able_to_answer(child, method);
+        if meta.related_task.is_some() {
+            let owner = self.related_owner(child, meta);
+            let takes_requests = |session: &Session| session.era != Some(Era::Modern);
+            if let Some(owner) = owner
+                && self.sessions.get(&owner.session).is_some_and(takes_requests)
+            {
+                return Ok(Asked::Client(owner.session));
+            }
+            able.retain(|session, _| owner.is_some_and(|owner| self.owns(*session, owner)));
+        }
         match (able.pop_first(), able.is_empty()) {
             (Some((_, only)), true) => Ok(only),
             (None, _) => Err(Failure::new(
@@ -283,6 +290,11 @@ impl Exchange {
         }
     }
 
+    /// Who made the task that a message says it is about.
+    pub(super) fn related_owner(&self, child: ChildId, meta: &Meta<'_>) -> Option<TaskOwner> {
+        self.task_owner(child, &related_task(meta)?)
+    }
+
     fn task_owner(&self, child: ChildId, task: &str) -> Option<TaskOwner> {
         self.slots.get(&self.children.get(&child)?.slot)?.tasks.owner(task)
     }
@@ -302,10 +314,16 @@ impl Exchange {
         params: &Params<'_>,
         meta: &Meta<'_>,
     ) {
-        let task = params.task_id.and_then(text).map(std::borrow::Cow::into_owned);
-        let task = task.or_else(|| related_task(meta));
-        match task.and_then(|task| self.task_owner(child, &task)) {
-            Some(owner) if self.sessions.contains_key(&owner.session) => {
+        let named = params.task_id.and_then(text);
+        let owner = match named {
+            Some(task) => self.task_owner(child, &task),
+            None => self.related_owner(child, meta),
+        };
+        // No subscription of a modern client's is known to a server that tells it here.
+        let tagged = meta.subscription_id.is_some();
+        let hears = |session: &Session| !tagged || session.era != Some(Era::Modern);
+        match owner {
+            Some(owner) if self.sessions.get(&owner.session).is_some_and(hears) => {
                 self.send(owner.session, |out| out.extend_from_slice(line));
             }
             _ => self.drop_from(child, "a notification of a task that no session owns"),

@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::outbox::ChildId;
 use super::request::look_inside;
 use super::session::{Ask, Asker, Greeting};
-use crate::mcp::envelope::{Envelope, Params, our_id, text};
+use crate::mcp::envelope::{Envelope, Meta, Params, our_id, text};
 use crate::mcp::era::{Era, level_rank};
 use crate::mcp::splice::Splice;
 use crate::names::SessionId;
@@ -39,14 +39,16 @@ impl Exchange {
         match method {
             "notifications/progress" => self.child_progress(child, line, &params, now),
             "notifications/cancelled" => self.child_cancels(child, line, &params),
-            "notifications/message" => self.child_logs(child, line, &params),
+            "notifications/message" => self.child_logs(child, line, &params, &meta),
             "notifications/tools/list_changed"
             | "notifications/resources/list_changed"
             | "notifications/prompts/list_changed" => self.tell_everyone(child, line),
             "notifications/resources/updated" => self.child_updated(child, line, &params),
-            "notifications/tasks/status" => self.tell_task_owner(child, line, &params, &meta),
             "notifications/elicitation/complete" => self.child_elicited(child, line, &params),
-            _ if meta.related_task.is_some() => self.tell_task_owner(child, line, &params, &meta),
+            // Whatever it is called: what names a task is for who made it.
+            _ if params.task_id.is_some() || meta.related_task.is_some() => {
+                self.tell_task_owner(child, line, &params, &meta);
+            }
             _ => self.tell_only_one(child, line, meta.subscription_id.is_some()),
         }
     }
@@ -158,9 +160,13 @@ impl Exchange {
     }
 
     /// A log message goes to the one session that it can be about, else to the server log.
-    fn child_logs(&mut self, child: ChildId, line: &[u8], params: &Params<'_>) {
+    fn child_logs(&mut self, child: ChildId, line: &[u8], params: &Params<'_>, meta: &Meta<'_>) {
         let level = params.level.and_then(text).and_then(|level| level_rank(&level));
         let reader = match self.children.get(&child) {
+            _ if meta.related_task.is_some() => {
+                let owner = self.related_owner(child, meta).map(|owner| owner.session);
+                owner.filter(|owner| self.sessions.contains_key(owner))
+            }
             Some(modern) if modern.era == Some(Era::Modern) => modern.log_reader(),
             _ => self.one_candidate(child),
         };

@@ -122,6 +122,12 @@ impl Outbox {
         self.queues.get(&end).map_or(0, |queue| queue.front().len())
     }
 
+    /// The bytes that wait for an end.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn waiting(&self, end: End) -> &[u8] {
+        self.queues.get(&end).map_or(&[], Queue::front)
+    }
+
     /// How many bytes wait for each end.
     #[cfg(any(test, fuzzing))]
     pub(super) fn backlogs(&self) -> impl Iterator<Item = (End, usize)> {

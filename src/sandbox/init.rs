@@ -25,7 +25,7 @@ use super::failure::{self, Failure};
 use super::keeper::reap;
 use super::server::become_server;
 use super::stage::Given;
-use super::{enter, tree};
+use super::{doors, enter, tree};
 use crate::post;
 use crate::sys::{self, Forked};
 use crate::wire::stage::Backend;
@@ -64,6 +64,8 @@ fn start(
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let granted = tree::build(plan, &given.data, given.lent.as_ref())?;
     enter::name_host(plan)?;
+    let egress = given.doors.as_ref().map(AsFd::as_fd);
+    doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
     enter::close_proc(plan.backend)?;
     if let (Backend::Root, Some(identity)) = (plan.backend, &plan.identity) {
         // While it may: the user that it becomes may not.

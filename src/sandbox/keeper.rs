@@ -15,7 +15,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,6 +30,9 @@ use super::offspring::children;
 use crate::post;
 use crate::sys;
 use crate::wire::stage::{KEEPER_TERM, KeeperWord, Seat};
+
+/// How long a server without its egress may run on: longer than a supervisor lets its calls be drained.
+const WITHOUT_EGRESS: Duration = Duration::from_secs(30);
 
 /// Whom a keeper keeps.
 pub(super) enum Kept {
@@ -81,13 +84,18 @@ impl Watch {
         Ok(Self { deaths, limits })
     }
 
-    /// Keeps it until it or the lifeline ends; returns when no descendant is left.
-    pub(super) fn keep(mut self, lifeline: &OwnedFd, kept: &Kept) {
-        let mut ended = None;
+    /// Keeps it until it or the lifeline ends; returns when no descendant is left. `doors` is held for its
+    /// life: the other end is its egress.
+    pub(super) fn keep(mut self, lifeline: &OwnedFd, kept: &Kept, doors: Option<OwnedFd>) {
+        let (mut ended, mut exit) = (None, Exit::new(doors));
         while ended.is_none() {
-            match self.wait(lifeline) {
+            match self.wait(lifeline, &mut exit) {
                 Turn::Child => ended = reap(kept.pid()),
                 Turn::Term => kept.terminate(),
+                Turn::NoWayOut => {
+                    say(lifeline, &no_way_out());
+                    break;
+                }
                 Turn::LifelineEnded => break,
                 Turn::Limit => {}
             }
@@ -113,7 +121,7 @@ impl Watch {
         }
     }
 
-    fn wait(&self, lifeline: &OwnedFd) -> Turn {
+    fn wait(&self, lifeline: &OwnedFd, exit: &mut Exit) -> Turn {
         let mut ready = vec![
             PollFd::new(lifeline.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.deaths.as_fd(), PollFlags::POLLIN),
@@ -121,16 +129,25 @@ impl Watch {
         // As kernfs wakes.
         let limits = self.limits.descriptors();
         ready.extend(limits.map(|limit| PollFd::new(limit, PollFlags::POLLPRI)));
-        let patience = self.limits.patience().and_then(|time| PollTimeout::try_from(time).ok());
+        let doors = exit.doors.as_ref().map(|_| ready.len());
+        // Nothing is read there; its end is told in any case.
+        ready.extend(exit.doors.as_ref().map(|it| PollFd::new(it.as_fd(), PollFlags::empty())));
+        let patience = [self.limits.patience(), exit.left()].into_iter().flatten().min();
+        let patience = patience.and_then(|time| PollTimeout::try_from(time).ok());
         match poll(&mut ready, patience.unwrap_or(PollTimeout::NONE)) {
             Ok(_) | Err(Errno::EINTR) => {}
             // Without poll the keeper is blind: end the server rather than leave it unwatched.
             Err(_) => return Turn::LifelineEnded,
         }
         let is_ready = |at: usize| ready.get(at).is_some_and(|polled| polled.any() == Some(true));
-        match (is_ready(0), is_ready(1)) {
+        let (said, died, no_exit) = (is_ready(0), is_ready(1), doors.is_some_and(is_ready));
+        if no_exit {
+            exit.closed();
+        }
+        match (said, died) {
             (true, _) => word(lifeline),
             (_, true) => self.drain(),
+            _ if exit.is_over() => Turn::NoWayOut,
             _ => Turn::Limit,
         }
     }
@@ -144,9 +161,45 @@ impl Watch {
 enum Turn {
     Child,
     Term,
+    NoWayOut,
     LifelineEnded,
     /// A limit was met, or nothing happened.
     Limit,
+}
+
+/// A server's way to the network, which its egress may lose. A supervisor starts such a server anew when its
+/// calls are done; where none does in time, it is ended here.
+struct Exit {
+    doors: Option<OwnedFd>,
+    patience: Option<Instant>,
+}
+
+impl Exit {
+    fn new(doors: Option<OwnedFd>) -> Self {
+        Self { doors, patience: None }
+    }
+
+    /// The other end is gone.
+    fn closed(&mut self) {
+        self.doors = None;
+        self.patience = Some(Instant::now() + WITHOUT_EGRESS);
+    }
+
+    /// How long to wait, rounded up.
+    fn left(&self) -> Option<Duration> {
+        let left = self.patience?.saturating_duration_since(Instant::now());
+        Some(left + Duration::from_millis(1))
+    }
+
+    /// Whether patience has run out: said once.
+    fn is_over(&mut self) -> bool {
+        self.patience.take_if(|until| *until <= Instant::now()).is_some()
+    }
+}
+
+fn no_way_out() -> KeeperWord {
+    let what = "its way to the network is gone (its egress died), so it was ended".to_owned();
+    KeeperWord::Limited { what }
 }
 
 fn word(lifeline: &OwnedFd) -> Turn {

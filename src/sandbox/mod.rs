@@ -5,6 +5,7 @@
 //! and nowhere assumed.
 
 pub mod cgroup;
+pub mod doors;
 mod enter;
 mod failure;
 mod filter;

@@ -36,10 +36,14 @@ use super::keeper::{self, Kept};
 use super::offspring::children;
 use super::server::become_server;
 use super::{cgroup, enter, idmap, init, tree};
+use crate::config::tenant::Layer;
 use crate::post::{self, PostError};
 use crate::sys::{self, Forked};
-use crate::wire::stage::{Backend, KeeperWord, StagePlan};
+use crate::wire::stage::{Backend, KeeperWord, Network, StagePlan};
 use crate::wire::{self, Birth};
+
+/// Descriptors of every birth of a stage; one more is the socket to egress.
+const FEWEST: usize = 6;
 
 /// What the stage was given.
 pub(super) struct Given {
@@ -48,6 +52,8 @@ pub(super) struct Given {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) data: OwnedFd,
+    /// Where egress takes listeners.
+    pub(super) doors: Option<OwnedFd>,
     /// The data directory as a mount to attach, where this process was root and is to become somebody else.
     pub(super) lent: Option<OwnedFd>,
 }
@@ -74,17 +80,19 @@ pub fn main() -> ExitCode {
 }
 
 fn receive() -> Result<(Given, OwnedFd), PostError> {
-    let (birth, descriptors) = post::birth()?;
+    let (birth, mut descriptors) = post::birth()?;
     if birth != Birth::Stage {
         return Err(PostError::Descriptors(descriptors.len()));
     }
+    let doors = if descriptors.len() > FEWEST { descriptors.pop() } else { None };
     let [plan, stdin, stdout, stderr, lifeline, data] = post::exactly(descriptors)?;
-    Ok((Given { plan: post::unseal(plan)?, stdin, stdout, stderr, data, lent: None }, lifeline))
+    let plan = post::unseal(plan)?;
+    Ok((Given { plan, stdin, stdout, stderr, data, doors, lent: None }, lifeline))
 }
 
 /// `lifeline` stays with the keeper alone: it is taken out of what the other processes inherit, so that the
 /// mux sees the keeper's end at once and nobody else can speak for it.
-fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
+fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
     if given.plan.wire != wire::VERSION {
         return Err(io::Error::other("the supervisor speaks another wire version; restart it"));
     }
@@ -107,6 +115,7 @@ fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
         Forked::Parent(leader) => {
             drop((failed, far));
             let Some(lifeline) = lifeline else { return Ok(()) };
+            let doors = given.doors.take();
             let namespaces = given.plan.backend != Backend::None;
             if let Some(identity) = &given.plan.keeper {
                 enter::become_keeper(identity)?;
@@ -127,7 +136,7 @@ fn run(given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             } else {
                 Kept::Server(leader)
             };
-            watch.keep(lifeline, &kept);
+            watch.keep(lifeline, &kept, doors);
             Ok(())
         }
     }
@@ -188,7 +197,14 @@ fn place(given: &mut Given, keeper: Pid) -> Result<(), Failure> {
     if let (true, Some(identity)) = (early, &plan.identity) {
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
-    if plan.backend == Backend::None { Ok(()) } else { enter::namespaces(plan) }
+    match (plan.backend, &plan.network) {
+        (Backend::None, Network::Allow { .. }) => {
+            let why = io::Error::other("without it sandbox.network cannot be a list");
+            Err(Failure::new("the network of its own", why).of(Layer::Namespaces))
+        }
+        (Backend::None, _) => Ok(()),
+        _ => enter::namespaces(plan),
+    }
 }
 
 /// The pid that pid 1 of the namespaces has here, as its parent said it before it ended. A parent that was

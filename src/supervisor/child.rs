@@ -15,15 +15,17 @@ use rustix::fs::{Mode, OFlags};
 use super::estate::{Estate, EstateError, Ground};
 use super::identities::{GroupError, Standing};
 use super::spawn::{Binary, Born};
+use super::ways;
 use crate::config::expand::Values;
 use crate::config::links_to;
-use crate::config::tenant::{self as config, Limit, Server, Tenant};
+use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
 use crate::post;
 use crate::sandbox::cgroup::Bounds;
 use crate::sandbox::storage;
 use crate::sys;
-use crate::wire::stage::{Backend, Limits, Network, Seat, StagePlan, View};
+use crate::wire::egress::Way;
+use crate::wire::stage::{Backend, Limits, Seat, StagePlan, View};
 use crate::wire::{self, Birth, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
@@ -35,10 +37,30 @@ pub(super) struct Prepared {
     plan: StagePlan,
     program: String,
     data: OwnedFd,
+    /// What egress is told of it.
+    way: Option<Way>,
     /// What its control group may use.
     pub(super) bounds: Bounds,
     /// Its control group, made at the last moment.
     pub(super) seat: Option<Seat>,
+}
+
+impl Prepared {
+    /// What its tenant's egress must know, where its network is an allowlist.
+    pub(super) fn way(&self) -> Option<&Way> {
+        self.way.as_ref()
+    }
+
+    /// Lets it trust the authorities in this file besides the system's.
+    pub(super) fn trust(&mut self, ca_file: &Path, layout: &Layout) -> Result<(), PrepareError> {
+        let failed = |source| PrepareError::Authorities { path: ca_file.to_owned(), source };
+        let bundle = text(&ways::bundle(ca_file, &layout.state).map_err(failed)?)?;
+        for (name, value) in ways::trust(&self.plan.network, &bundle) {
+            self.plan.env.entry(name).or_insert(value);
+        }
+        self.plan.view.read.push(bundle);
+        Ok(())
+    }
 }
 
 /// Why directories are not ready.
@@ -50,6 +72,14 @@ pub(super) enum PrepareError {
     )]
     Directory {
         /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The authorities to trust.
+    #[error("cannot use egress.ca_file {path}: {source}")]
+    Authorities {
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -77,7 +107,7 @@ impl From<PrepareError> for NotReady {
     fn from(error: PrepareError) -> Self {
         // Whose a directory or a group is stays so until somebody changes it.
         let permanent = match &error {
-            PrepareError::Directory { .. } => false,
+            PrepareError::Directory { .. } | PrepareError::Authorities { .. } => false,
             PrepareError::Estate(error) => !matches!(error, EstateError::Directory(..)),
             PrepareError::Group(_) | PrepareError::NotText(_) => true,
         };
@@ -102,6 +132,8 @@ pub(super) struct Means {
     pub(super) bounded: bool,
     /// Who the child is to be (system mode).
     pub(super) standing: Option<Standing>,
+    /// `egress.ca_file`.
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// Makes the directories of a child and its plan.
@@ -111,7 +143,7 @@ pub(super) fn prepare(
     server: &Server,
     holder: Option<&Holder>,
 ) -> Result<Prepared, PrepareError> {
-    let Means { layout, owner, backend, bounded, standing } = means;
+    let Means { layout, owner, backend, bounded, standing, ca_file } = means;
     // A user of the tenant's own is called as the tenant.
     let owner = if standing.is_some() { tenant.id.as_str() } else { owner };
     let home = layout.tenant_home(&tenant.id);
@@ -150,16 +182,21 @@ pub(super) fn prepare(
             data_shared: data.shared,
             ..view(server, [(&data_path, &data_real), (&home, &home_real)])?
         },
-        network: network(server),
+        network: ways::network(server),
         limits: limits(tenant, *backend, *bounded),
         seat: None,
     };
     let program = fingerprint(&plan);
-    let bounds = Bounds::of(&tenant.quota);
+    let (way, bounds) = (ways::way(server), Bounds::of(&tenant.quota));
     let project = plan.identity.as_ref().map(|identity| identity.uid);
     // Where it cannot be, the looks at what is stored find out and say so.
     let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
-    Ok(Prepared { plan, program, data: data.directory, bounds, seat: None })
+    let data = data.directory;
+    let mut prepared = Prepared { plan, program, data, way, bounds, seat: None };
+    if let Some(ca_file) = ca_file {
+        prepared.trust(ca_file, layout)?;
+    }
+    Ok(prepared)
 }
 
 /// The directories of a server that runs as we do.
@@ -228,14 +265,6 @@ fn view(server: &Server, named: [(&Path, &Path); 2]) -> Result<View, PrepareErro
     })
 }
 
-fn network(server: &Server) -> Network {
-    match server.sandbox.network {
-        config::Network::Host => Network::Host,
-        // Without egress there is nobody to dial: nothing is reached.
-        config::Network::None | config::Network::Allow(_) => Network::None,
-    }
-}
-
 /// Without a control group each process is bounded by itself, and its uid's tasks in their namespace. With
 /// one these would only be in the way: RLIMIT_DATA counts what is reserved and never used, as threads and
 /// runtimes do.
@@ -301,6 +330,7 @@ fn environment(
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     env.extend(server.needs.env.clone());
+    env.extend(ways::environment(&ways::network(server)));
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
     let ours = [
@@ -340,11 +370,12 @@ impl Delivered {
     }
 }
 
-/// Starts the stage. The server's ends block, as programs expect; the mux's ends do not.
-/// The stage begins where the mux is: there its keeper stays.
+/// Starts the stage, which begins where the mux is: there its keeper stays. `doors` is where egress takes
+/// listeners. The server's ends block, as programs expect; the mux's ends do not.
 pub(super) fn birth(
     binary: &Binary,
     prepared: &Prepared,
+    doors: Option<OwnedFd>,
     log: &File,
     mux: &[PathBuf],
 ) -> io::Result<Delivered> {
@@ -357,7 +388,7 @@ pub(super) fn birth(
     for ours in [&feed, &stdout, &stderr, &leash] {
         rustix::io::ioctl_fionbio(ours, true)?;
     }
-    let theirs = [
+    let mut theirs = vec![
         plan.as_fd(),
         stdin.as_fd(),
         out.as_fd(),
@@ -365,6 +396,7 @@ pub(super) fn birth(
         lifeline.as_fd(),
         prepared.data.as_fd(),
     ];
+    theirs.extend(doors.as_ref().map(AsFd::as_fd));
     let born = binary.start(&Birth::Stage, &theirs, log, mux)?;
     let program = prepared.program.clone();
     Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })

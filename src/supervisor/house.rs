@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::cell::{Cell, Phase, Seed};
+use super::egress::Egresses;
 use super::groups::Groups;
 use super::history::History;
 use super::identities::alone;
@@ -57,6 +58,7 @@ pub(super) struct House {
     pub(super) parted: Vec<Weak<OwnedFd>>,
     pub(super) pauses: BTreeMap<TenantId, Pause>,
     pub(super) history: History,
+    pub(super) egresses: Egresses,
     /// Whose turn it is to look for what a server misses.
     pub(super) looks: Arc<tokio::sync::Semaphore>,
     /// Who waits for a short pause to end; each has a seat of the door.
@@ -78,6 +80,7 @@ impl House {
             Message::Open(ask) => self.open(*ask),
             Message::Control(ask) => self.control(*ask),
             Message::Cell { tenant, cell, news } => self.on_cell(&tenant, cell, news),
+            Message::Egress { tenant, number, news } => self.on_egress(&tenant, number, news),
             Message::Changed => self.reload(None),
             Message::Loaded(loaded) => self.loaded(*loaded),
             Message::Bounded { tenant, bounds, refused } => self.bounded(&tenant, bounds, refused),
@@ -86,6 +89,7 @@ impl House {
             Message::Looked(look) => self.looked(*look),
             Message::Probe(run) => self.probe_prepared(*run),
         }
+        self.release_egresses();
     }
 
     /// A session is with its mux, or will never be.
@@ -242,7 +246,7 @@ impl House {
             plan,
             identity: identities.map(|its| alone(its.mux)),
             socket,
-            log: logs::open(&self.options.layout, id)?,
+            log: logs::open(&self.options.layout, id, logs::SERVERS)?,
             memory: memory::open(&self.options.layout, id)?,
             binary: &self.binary,
             seat,
@@ -304,7 +308,7 @@ impl House {
 
     fn rotate(&mut self, tenant: &TenantId) {
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        match logs::rotate(&self.options.layout, tenant) {
+        match logs::rotate(&self.options.layout, tenant, logs::SERVERS) {
             Ok(log) => cell.send(ToMux::Log, vec![log.into()]),
             Err(error) => tracing::error!(%tenant, "the server log cannot be rotated: {error}"),
         }

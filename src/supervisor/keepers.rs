@@ -12,7 +12,7 @@ use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::cell::{Cell, Phase};
-use super::child::{self, Means, NotReady, Prepared};
+use super::child::{self, Delivered, Means, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -36,6 +36,7 @@ impl House {
             backend: self.strength.backend,
             bounded: self.groups.cgroups.hold(),
             standing: self.standing(tenant)?,
+            ca_file: self.settings().egress.ca_file.clone(),
         })
     }
 
@@ -94,18 +95,11 @@ impl House {
         server: &ServerName,
         prepared: Result<Box<Prepared>, NotReady>,
     ) {
+        let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
+        let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
+        let started =
+            prepared.and_then(|mut prepared| Ok(self.birth(tenant, place, &mut prepared)?));
         let Some(cell) = self.cells.get_mut(tenant) else { return };
-        let (cgroups, number) = (self.groups.cgroups.clone(), cell.number);
-        let place = Place(number, child);
-        let started = prepared.and_then(|mut prepared| {
-            let seat = cgroups.server(tenant, place, &prepared.bounds);
-            prepared.seat = seat.map_err(std::io::Error::other)?;
-            let log = logs::open(&self.options.layout, tenant)?;
-            let delivered = child::birth(&self.binary, &prepared, &log, &cgroups.mux(tenant))?;
-            // Without it the keeper could not be held to its end: it loses its lifeline here.
-            let keeper = delivered.born.pidfd.try_clone()?;
-            Ok((delivered, keeper))
-        });
         match started {
             Ok((delivered, keeper)) => {
                 cell.children.insert(child, Some(Arc::new(keeper)));
@@ -127,6 +121,27 @@ impl House {
 }
 
 impl House {
+    /// Starts a child; with it comes its keeper.
+    pub(super) fn birth(
+        &mut self,
+        tenant: &TenantId,
+        place: Place,
+        prepared: &mut Prepared,
+    ) -> io::Result<(Delivered, OwnedFd)> {
+        let cgroups = self.groups.cgroups.clone();
+        let seat = cgroups.server(tenant, place, &prepared.bounds);
+        prepared.seat = seat.map_err(io::Error::other)?;
+        let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
+        let doors = match prepared.way() {
+            Some(way) => Some(self.way_out(tenant, (place.0, place.1), way)?),
+            None => None,
+        };
+        let delivered = child::birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;
+        // Without it the keeper could not be held to its end: it loses its lifeline here.
+        let keeper = delivered.born.pidfd.try_clone()?;
+        Ok((delivered, keeper))
+    }
+
     /// A mux has gone: its keepers follow, and what they were in.
     pub(super) fn bid_farewell(&mut self, cell: &mut Cell) {
         let number = cell.number;

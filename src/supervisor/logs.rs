@@ -1,10 +1,10 @@
-//! The servers' own logs, one file for each tenant: opened, and rotated when a mux asks.
+//! The logs of each tenant, of its servers and of its network: opened, and rotated when who writes one
+//! asks.
 //!
 //! What is in them is never read here.
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
 
 use super::ground::appending;
 use crate::names::TenantId;
@@ -13,16 +13,21 @@ use crate::paths::Layout;
 /// Old files that are kept.
 const KEPT: u32 = 3;
 
-/// The log of a tenant's servers, for appending.
-pub(super) fn open(layout: &Layout, tenant: &TenantId) -> io::Result<File> {
-    appending(&layout.tenant_log(tenant))?.open(current(layout, tenant))
+/// What a tenant's servers wrote to stderr; its mux writes it.
+pub(super) const SERVERS: &str = "servers.log";
+/// A line for each connection of its servers; its egress writes it.
+pub(super) const NETWORK: &str = "network.log";
+
+/// A log of a tenant, for appending.
+pub(super) fn open(layout: &Layout, tenant: &TenantId, log: &str) -> io::Result<File> {
+    appending(&layout.tenant_log(tenant))?.open(layout.tenant_log(tenant).join(log))
 }
 
 /// Moves the log aside, the oldest out of the way, and opens a new one.
-pub(super) fn rotate(layout: &Layout, tenant: &TenantId) -> io::Result<File> {
+pub(super) fn rotate(layout: &Layout, tenant: &TenantId, log: &str) -> io::Result<File> {
     let name = |n: u32| match n {
-        0 => current(layout, tenant),
-        n => layout.tenant_log(tenant).join(format!("servers.log.{n}")),
+        0 => layout.tenant_log(tenant).join(log),
+        n => layout.tenant_log(tenant).join(format!("{log}.{n}")),
     };
     for n in (0..KEPT).rev() {
         match std::fs::rename(name(n), name(n + 1)) {
@@ -30,11 +35,7 @@ pub(super) fn rotate(layout: &Layout, tenant: &TenantId) -> io::Result<File> {
             _ => {}
         }
     }
-    open(layout, tenant)
-}
-
-fn current(layout: &Layout, tenant: &TenantId) -> PathBuf {
-    layout.tenant_log(tenant).join("servers.log")
+    open(layout, tenant, log)
 }
 
 #[cfg(test)]
@@ -48,10 +49,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let layout = Layout::rooted(Mode::User, dir.path());
         let acme = TenantId::parse("acme").expect("an id");
-        let mut log = open(&layout, &acme).expect("opened");
+        let mut log = open(&layout, &acme, SERVERS).expect("opened");
         for n in 0..5 {
             write!(log, "{n}").expect("written");
-            log = rotate(&layout, &acme).expect("rotated");
+            log = rotate(&layout, &acme, SERVERS).expect("rotated");
         }
         let read = |name: &str| std::fs::read_to_string(layout.tenant_log(&acme).join(name));
         assert_eq!(read("servers.log").expect("there"), "");

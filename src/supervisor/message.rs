@@ -115,6 +115,15 @@ pub(super) enum CellNews {
     Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
 }
 
+/// What happened to an egress.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum EgressNews {
+    /// Its log is full.
+    LogFull,
+    /// It has ended, or cannot be talked to.
+    Gone,
+}
+
 /// A question from the control API.
 #[derive(Debug)]
 pub(super) struct ControlAsk {
@@ -149,6 +158,11 @@ pub(super) enum Message {
         tenant: TenantId,
         cell: u64,
         news: CellNews,
+    },
+    Egress {
+        tenant: TenantId,
+        number: u64,
+        news: EgressNews,
     },
     /// A file of the configuration changed.
     Changed,

@@ -17,6 +17,7 @@ mod child;
 mod door;
 mod doors;
 mod doorway;
+mod egress;
 mod entrance;
 pub mod estate;
 mod ground;
@@ -54,6 +55,7 @@ mod stop;
 mod storage;
 mod strength;
 mod watch;
+mod ways;
 mod why;
 
 use std::io;
@@ -172,6 +174,7 @@ fn fallback() -> Settings {
         drain: Duration::from_secs(5),
         log_level: "info".to_owned(),
         log_retention: 7,
+        egress: crate::config::tenant::Egress::default(),
         not_enforced: Vec::new(),
     }
 }

@@ -15,7 +15,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::cell::Phase;
 use super::child::{self, Delivered, Prepared};
 use super::house::House;
-use super::logs;
 use super::message::{Message, Reply};
 use super::status::{answer, unknown};
 use crate::config::tenant::{Layer, Server, Tenant};
@@ -131,20 +130,16 @@ impl House {
     /// The directories are ready, or not.
     pub(super) fn probe_prepared(&mut self, run: Run) {
         let Run { tenant, server, brief, prepared, reply, turn } = run;
-        let Some(cell) = self.cells.get(&tenant) else {
+        let Some(number) = self.cells.get(&tenant).map(|cell| cell.number) else {
             return answer(reply, Err(failed("the tenant ended meanwhile")));
         };
         // A number that the mux gives to no child.
-        let place = Place(cell.number, u64::MAX - self.next_ticket);
+        let place = Place(number, u64::MAX - self.next_ticket);
         self.next_ticket += 1;
         let cgroups = self.groups.cgroups.clone();
         let started = prepared.and_then(|mut prepared| {
-            let seat = cgroups.server(&tenant, place, &prepared.bounds);
-            prepared.seat = seat.map_err(|error| error.to_string())?;
-            let log = logs::open(&self.options.layout, &tenant).map_err(|e| e.to_string())?;
-            let born = child::birth(&self.binary, &prepared, &log, &cgroups.mux(&tenant));
-            let delivered = born.map_err(|error| error.to_string())?;
-            let keeper = delivered.born.pidfd.try_clone().map_err(|error| error.to_string())?;
+            let born = self.birth(&tenant, place, &mut prepared);
+            let (delivered, keeper) = born.map_err(|error| error.to_string())?;
             Ok((delivered, Arc::new(keeper)))
         });
         match started {

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::adopt::Search;
 use super::doors::Doors;
 use super::doorway::Doorway;
+use super::egress::Egresses;
 use super::groups::Groups;
 use super::history::History;
 use super::house::{House, unix_now};
@@ -70,6 +71,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         parted: Vec::new(),
         pauses: BTreeMap::new(),
         history: History::default(),
+        egresses: Egresses::default(),
         looks: std::sync::Arc::new(tokio::sync::Semaphore::new(1)),
         patient: Vec::new(),
         next_session: u64::try_from(unix_now()).unwrap_or(0) * SESSIONS_A_SECOND,

@@ -99,6 +99,7 @@ impl Binary {
         let role = match birth {
             Birth::Mux => "--role=mux",
             Birth::Stage => "--role=stage",
+            Birth::Egress => "--role=egress",
         };
         let child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
             .arg0("tenantd")

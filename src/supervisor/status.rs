@@ -12,6 +12,7 @@ use super::child::data_directory;
 use super::house::{House, unix_now};
 use super::message::{ControlAsk, ControlWhat, Reply};
 use super::strength::{ALL, Strength};
+use super::ways;
 use crate::config::tenant::{Layer, Share, Status, Tenant};
 use crate::control::{
     ChildStatus, ControlError, ListReply, ServerStatus, SessionStatus, StatusReply,
@@ -182,6 +183,8 @@ impl House {
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
         look.base.problems.extend(self.unbounded(id));
+        look.base.egress_died_s = self.egresses.died_ago(id, unix_now());
+        look.base.egress_pid = self.egresses.pid(id).map(i64::from);
         if let Some(cell) = self.cells.get_mut(id) {
             let told = cell.ask_status(ticket);
             look.base.mux_pid = Some(i64::from(cell.pid));
@@ -201,6 +204,7 @@ impl House {
             name: name.to_string(),
             command: String::new(),
             share: "tenant".to_owned(),
+            network: "none".to_owned(),
             held: Some(held.clone()),
             children: Vec::new(),
         };
@@ -283,6 +287,7 @@ fn describe(tenant: &Tenant, data: String, moment: Moment<'_>) -> TenantStatus {
             Share::Session => "session",
         }
         .to_owned(),
+        network: ways::shown(server),
         held: policy::runs(tenant, server, moment).err().map(|reason| reason.ailment().message),
         children: Vec::new(),
     });

@@ -4,7 +4,7 @@
 //! layer of [`StagePlan::require`] cannot be had.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,8 +114,8 @@ pub enum Network {
     Host,
     /// What egress dials for it.
     Allow {
-        /// Exact hosts: each has an address of its own on the loopback interface, 127.64.0.N, its line in
-        /// /etc/hosts and a listener for each port.
+        /// Exact hosts: a name has an address of its own on the loopback interface, 127.64.0.N, and its
+        /// line in /etc/hosts; an address is itself there. Each has a listener for each port.
         hosts: Vec<Doorway>,
         /// Whether there is a CONNECT proxy on 127.0.0.1:3128.
         proxy: bool,
@@ -128,8 +128,8 @@ pub enum Network {
 pub struct Doorway {
     /// Its name, as the server asks for it.
     pub host: String,
-    /// Where it is found inside.
-    pub address: Ipv4Addr,
+    /// Where it is found inside: of 127.64.0.0/16 for a name, itself for an address.
+    pub address: IpAddr,
     /// The ports that are open.
     pub ports: Vec<u16>,
 }

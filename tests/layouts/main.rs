@@ -60,7 +60,7 @@ fn servers_of_npm_run_under_nvm_by_a_link_in_a_home() {
     let command =
         person.link(".local/bin/everything", person.at(".nvm/current/bin/mcp-server-everything"));
     home.tenant("acme", &file(&command, &["stdio"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     assert!(call(&home, "echo", json!({"message": "Ümläut"})).contains("Ümläut"));
     // It is nvm's Node that runs it, not the system's.
     let env: Value = serde_json::from_str(&call(&home, "get-env", json!({}))).expect("JSON");
@@ -81,7 +81,7 @@ fn the_file_server_of_npm_reads_and_writes_its_tenants_data() {
     let version = person.nvm();
     let command = person.at(&format!("{version}/bin/mcp-server-filesystem"));
     home.tenant("acme", &file(&command, &["{data}"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let path = home.data("acme").join("note.txt").display().to_string();
     call(&home, "write_file", json!({"path": path, "content": "kept"}));
     assert_eq!(call(&home, "read_text_file", json!({"path": path})), "kept");
@@ -98,7 +98,7 @@ fn a_data_directory_behind_a_link_keeps_its_name() {
     home.directory("disk/acme");
     let named = person.link("customers", "../disk").join("acme");
     home.tenant("acme", &format!("data = {named:?}\n{}", file(&command, &["{data}"])));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     call(&home, "write_file", json!({"path": named.join("note.txt"), "content": "kept"}));
     let kept = fs::read_to_string(home.path().join("disk/acme/note.txt"));
     assert_eq!(kept.expect("where the link leads"), "kept");
@@ -113,7 +113,7 @@ fn a_checkout_with_linked_packages_runs_by_the_node_that_is_its_command() {
     let node = person.at(person.nvm()).join("bin/node");
     let script = person.checkout();
     home.tenant("acme", &file(&node, &["--no-warnings", script.to_str().expect("UTF-8"), "stdio"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     assert!(call(&home, "echo", json!({"message": "linked"})).contains("linked"));
     supervisor.stop();
 }
@@ -131,7 +131,7 @@ fn a_tool_of_uv_runs_by_its_link_in_local_bin() {
         .env("HOME", &repository);
     assert!(as_test_user(&mut git).status().expect("git").success());
     home.tenant("acme", &file(&command, &["--repository", "{data}/repository"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let status = call(&home, "git_status", json!({"repo_path": repository}));
     assert!(status.contains("On branch trunk"), "{status}");
     let found = found(&home);
@@ -151,7 +151,7 @@ fn a_server_of_pyenv_runs_and_its_shim_says_what_to_write() {
     let cure = format!("write the program itself: {}", command.display());
     assert!(check.status.code() == Some(78) && page.contains(&cure), "{page}");
     home.tenant("acme", &file(&command, &["--local-timezone", "UTC"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     let time = call(&home, "get_current_time", json!({"timezone": "UTC"}));
     assert!(time.contains("\"timezone\": \"UTC\""), "{time}");
     supervisor.stop();
@@ -161,7 +161,7 @@ fn a_server_of_pyenv_runs_and_its_shim_says_what_to_write() {
 fn the_documents_server_runs_under_the_default_sandbox() {
     let home = Home::new();
     home.tenant("acme", &file(tenantd(), &["builtin", "documents"]));
-    let supervisor = home.start_enforcing();
+    let supervisor = home.start();
     assert!(call(&home, "echo", json!({"text": "here"})).contains("here"));
     supervisor.stop();
 }

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, geteuid};
 use serde_json::Value;
 
+use super::groups::remove_groups;
 use super::processes::{Held, descendants, known_inside_as, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
 use super::tenantd;
@@ -251,6 +252,14 @@ impl Home {
             Supervisor { home: self, child: child.expect("started"), notify, stopped: false };
         supervisor.until_told("READY=1");
         supervisor
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if self.system {
+            remove_groups(&self.path().join("state"));
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod door;
+mod groups;
 mod home;
 mod light;
 mod load;

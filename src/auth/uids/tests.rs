@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const RANGE: (u32, u32) = (2_000_000_000, 2_000_000_029);
+/// Ten tenants, and one for trying out.
+const RANGE: (u32, u32) = (2_000_000_000, 2_000_000_030);
 
 struct Ground {
     dir: tempfile::TempDir,
@@ -61,7 +62,7 @@ fn a_range_without_room_says_so_and_who_has_uids_keeps_them() {
     let full = ground.settle(&names);
     assert!(matches!(full.trouble(), Some((UidsError::Exhausted(..), _))), "{full:?}");
     assert!(
-        full.of(&id("t10")).expect_err("none").contains("uid_range = [2000000000, 2000000058]")
+        full.of(&id("t10")).expect_err("none").contains("uid_range = [2000000000, 2000000060]")
     );
     assert_eq!(full.known(&id("t9")), Some(Identities::from(RANGE.0 + 27)));
     assert_eq!(full.known(&id("t10")), None);

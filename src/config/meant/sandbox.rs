@@ -1,5 +1,7 @@
 //! The sandbox of one server: what it may reach, and which layers it will not start without.
 
+use std::net::IpAddr;
+
 use super::{Case, patterns, plain};
 use crate::config::problem::quotable;
 use crate::config::scalar::At;
@@ -60,7 +62,20 @@ fn network(case: &mut Case<'_>, written: At<NetworkWord>) -> Network {
     if entries.is_empty() {
         return Network::None;
     }
-    Network::Allow(entries.iter().filter_map(|entry| destination(case, entry)).collect())
+    let destinations: Vec<_> =
+        entries.iter().filter_map(|entry| destination(case, entry)).collect();
+    if destinations.iter().any(|destination| destination.host.starts_with('*'))
+        && destinations.iter().any(is_the_proxys)
+    {
+        let what = "network has a wildcard, whose proxy is on 127.0.0.1:3128 inside";
+        case.report.add(&written.span, what, "reach what listens there by another port or name");
+    }
+    Network::Allow(destinations)
+}
+
+/// Whether it stands inside where the proxy for wildcards does.
+fn is_the_proxys(destination: &Destination) -> bool {
+    destination.port == 3128 && ["localhost", "127.0.0.1"].contains(&&*destination.host)
 }
 
 fn destination(case: &mut Case<'_>, written: &At<String>) -> Option<Destination> {
@@ -70,6 +85,11 @@ fn destination(case: &mut Case<'_>, written: &At<String>) -> Option<Destination>
         let cure =
             "write for example \"db.acme.lan:5432\", \"10.0.0.5:443\" or \"*.example.com:443\"";
         case.report.add(&written.span, what, cure);
+    }
+    let address = destination.as_ref().and_then(|it| it.host.parse::<IpAddr>().ok());
+    if let Some(why) = address.and_then(patterns::no_host) {
+        let what = format!("\"{}\" in network is no host: {why}", quotable(&written.value));
+        case.report.add(&written.span, what, "write the name or the address of one host");
     }
     destination
 }

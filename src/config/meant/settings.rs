@@ -8,7 +8,7 @@ use crate::config::host::{Host, Wrong};
 use crate::config::problem::quotable;
 use crate::config::report::Report;
 use crate::config::scalar::At;
-use crate::config::tenant::{Limit, Settings};
+use crate::config::tenant::{Egress, Limit, Settings};
 use crate::config::written::{EgressTable, HooksTable, LogTable, MainFile, SinkWord};
 
 type Texts = Vec<At<String>>;
@@ -27,7 +27,7 @@ const LOG_RETENTION: u32 = 7;
 pub(in crate::config) fn settings(host: &Host, report: &mut Report, file: MainFile) -> Settings {
     sinks(host, report, file.audit.and_then(|audit| audit.value.sinks).unwrap_or_default());
     metrics(report, file.metrics.and_then(|metrics| metrics.value.listen));
-    egress(host, report, file.egress.map(|egress| egress.value).unwrap_or_default());
+    let egress = egress(host, report, file.egress.map(|egress| egress.value).unwrap_or_default());
     hooks(host, report, file.hooks.map(|hooks| hooks.value).unwrap_or_default());
     let log = file.log.map(|log| log.value).unwrap_or_default();
     let seconds = Duration::from_secs;
@@ -39,6 +39,7 @@ pub(in crate::config) fn settings(host: &Host, report: &mut Report, file: MainFi
         drain: file.drain.map_or(seconds(5), |period| period.value.0),
         log_retention: log.retention.as_ref().map_or(LOG_RETENTION, |count| count.value.0),
         log_level: log_level(report, log),
+        egress,
         not_enforced: Vec::new(),
     }
 }
@@ -91,30 +92,29 @@ fn metrics(report: &mut Report, listen: Option<At<String>>) {
     }
 }
 
-fn egress(host: &Host, report: &mut Report, table: EgressTable) {
-    if let Some(proxy) = table.upstream_proxy {
+fn egress(host: &Host, report: &mut Report, table: EgressTable) -> Egress {
+    let upstream_proxy = table.upstream_proxy.and_then(|proxy| {
         let authority = proxy.value.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
-        let good = authority
-            .filter(|authority| !authority.starts_with('*'))
-            .is_some_and(|authority| patterns::destination(authority).is_some());
-        if !good {
+        let authority = authority.filter(|authority| !authority.starts_with('*'));
+        let destination = authority.and_then(patterns::destination);
+        if destination.is_none() {
             // Not quoted: people write user and password into it.
             let cure = "write for example upstream_proxy = \"http://proxy.lan:3128\"";
             report.add(&proxy.span, "upstream_proxy is not http://HOST:PORT", cure);
         }
-    }
-    if let Some(file) = table.ca_file {
+        destination
+    });
+    let ca_file = table.ca_file.and_then(|file| {
         let checked = host.path("ca_file", &file.value).and_then(|path| match path.is_file() {
-            true => Ok(()),
+            true => Ok(path),
             false => Err(Wrong::new(
                 format!("ca_file = \"{}\" is not there", quotable(&file.value)),
                 "correct the path, or remove the key",
             )),
         });
-        if let Err(wrong) = checked {
-            report.add(&file.span, wrong.what, wrong.cure);
-        }
-    }
+        checked.map_err(|wrong| report.add(&file.span, wrong.what, wrong.cure)).ok()
+    });
+    Egress { upstream_proxy, ca_file }
 }
 
 fn hooks(host: &Host, report: &mut Report, table: HooksTable) {

@@ -145,7 +145,7 @@ impl Play<'_> {
             b'i' => self.old_id(at, step.a),
             b'u' => URIS[b % URIS.len()].to_owned(),
             b'l' => LEVELS[b % LEVELS.len()].to_owned(),
-            b'k' => self.task_of(Some(at), b).unwrap_or_else(|| "none".to_owned()),
+            b'k' => self.task_of(at, b).unwrap_or_else(|| "none".to_owned()),
             b's' => self.state_of(at, b),
             _ => b.to_string(),
         })

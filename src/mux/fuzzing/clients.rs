@@ -97,6 +97,8 @@ pub(super) struct Client {
     pub(super) feeds: usize,
     /// It has brought a state of the exchange's that a session of its user was given.
     pub(super) retries: bool,
+    /// Marks that waited for it when its session closed.
+    pub(super) missed: BTreeSet<Mark>,
     /// Marks of others that it wrote itself: it stole them, so to see them again tells nothing.
     pub(super) stolen: BTreeSet<Mark>,
 }
@@ -142,6 +144,7 @@ impl Play<'_> {
             rounds: Vec::new(),
             feeds: 0,
             retries: false,
+            missed: BTreeSet::new(),
             stolen: BTreeSet::new(),
         });
         let now = self.desk.now;
@@ -150,8 +153,9 @@ impl Play<'_> {
             let at = self.clients.len() - 1;
             let hello = if modern { "server/discover" } else { "initialize" };
             let which = REQUESTS.iter().position(|(method, _)| *method == hello);
+            let what = which.unwrap_or(0);
             let step =
-                Step { deed: Deed::Ask, who: at, what: which.unwrap_or(0), a: 1, b: 0, bytes: b"" };
+                Step { deed: Deed::Ask, who: at, what, a: 1, b: 0, bytes: b"", maimed: false };
             let line = self.compose(at, &step);
             self.client_says(at, &line);
         }
@@ -178,7 +182,7 @@ impl Play<'_> {
             }
             Deed::Maim => {
                 let deed = [Deed::Ask, Deed::Notify, Deed::Reply, Deed::Ask][step.what & 3];
-                let part = Step { deed, what: step.what >> 2, a: step.a, b: step.b, ..*step };
+                let part = Step { deed, what: step.what >> 2, maimed: true, ..*step };
                 self.compose(at, &part)
             }
             _ => self.compose(at, step),
@@ -299,7 +303,7 @@ impl Play<'_> {
     pub(super) fn client_is_gone(&mut self, who: usize) {
         let Some(at) = self.speaker(who) else { return };
         let id = self.clients[at].id;
-        self.desk.exchange.out.forget(End::Session(id));
+        self.lose_unread(at);
         self.desk.exchange.close_session(id, Farewell { reason: String::new(), code: 0 });
     }
 
@@ -319,7 +323,15 @@ impl Play<'_> {
         let unread = unread.collect();
         let client = &mut self.clients[at];
         (client.open, client.speaks, client.unread) = (false, false, unread);
-        self.desk.exchange.out.forget(End::Session(id));
+        self.lose_unread(at);
+    }
+
+    /// What waits for a client is never read.
+    fn lose_unread(&mut self, at: usize) {
+        let end = End::Session(self.clients[at].id);
+        let unread = self.marks.find(self.desk.exchange.out.waiting(end));
+        self.clients[at].missed.extend(unread);
+        self.desk.exchange.out.forget(end);
     }
 
     /// Reads what a session got; says whether there was anything.

@@ -8,10 +8,11 @@ use super::judge::Quoted;
 use super::marks::{Audience, Mark};
 use super::paths::Path;
 use super::play::Play;
-use super::servers::Got;
+use super::servers::{Got, Questions};
 use crate::config::tenant::Share;
 use crate::mcp::envelope::{Envelope, Message, members, our_id, text};
 use crate::mcp::method::Method;
+use crate::mux::outbox::End;
 use crate::mux::request::look_inside;
 use crate::names::SessionId;
 
@@ -144,34 +145,60 @@ impl Play<'_> {
 
     /// A reply comes to who asked, once, and from who was asked.
     fn judge_reply(&mut self, at: usize, id: &RawValue, marks: &[Mark], quoted: &Quoted<'_>) {
-        let authors: Vec<SessionId> = marks.iter().filter_map(|mark| self.author(*mark)).collect();
-        let open = self.servers[at].asked.get(id.get().as_bytes());
-        let open = open.filter(|open| !open.is_empty());
-        let open = open.unwrap_or_else(|| panic!("nobody asked that: {quoted}"));
-        let asked_of = |question: &Option<Mark>, session: SessionId| {
-            question.is_none_or(|mark| match self.marks.who(mark) {
-                Audience::One { heard: Some(heard), held: true, .. } => {
-                    self.is_of_one_user(*heard, session)
-                }
-                // A retry may answer early what is asked next of the same call.
-                Audience::One { heard: None, .. } => {
-                    self.client(session).is_some_and(|client| client.retries)
-                }
-                Audience::One { heard, .. } => *heard == Some(session),
-                Audience::Asker { session: asker, .. } => *asker == session,
-                _ => true,
-            })
-        };
-        let which = match authors.first() {
-            Some(author) => {
-                let found = open.iter().position(|it| asked_of(it, *author));
-                found.unwrap_or_else(|| panic!("it was not asked: {quoted}"))
+        let author = marks.iter().find_map(|mark| self.author(*mark));
+        let questions = self.servers[at].asked.get(id.get().as_bytes());
+        let questions = questions.filter(|it| it.nameless < it.open.len());
+        let questions = questions.unwrap_or_else(|| panic!("nobody asked that: {quoted}"));
+        let answered = author.map(|author| {
+            let open = || questions.open.iter().enumerate();
+            // What only this client can mean comes before what any may.
+            let exact = open().find(|(_, it)| it.is_some_and(|it| self.has_heard(author, it)));
+            let any = || open().find(|(_, it)| it.is_none_or(|it| self.is_asked_of(author, it)));
+            let found = exact.or_else(any).map(|(which, _)| which);
+            found.unwrap_or_else(|| panic!("it was not asked: {quoted}"))
+        });
+        if let Some(questions) = self.servers[at].asked.get_mut(id.get().as_bytes()) {
+            match answered {
+                Some(which) => drop(questions.open.remove(which)),
+                // The mux's own, or of a client that says nothing else.
+                None => questions.nameless += 1,
             }
-            None => 0,
-        };
-        if let Some(open) = self.servers[at].asked.get_mut(id.get().as_bytes()) {
-            open.remove(which);
+            if questions.nameless == questions.open.len() {
+                *questions = Questions::default();
+            }
         }
+    }
+
+    /// Whether a question has reached that session alone.
+    fn has_heard(&self, session: SessionId, question: Mark) -> bool {
+        match self.marks.who(question) {
+            Audience::One { heard, held: false, .. } => *heard == Some(session),
+            _ => false,
+        }
+    }
+
+    /// Whether a session may answer a question.
+    fn is_asked_of(&self, session: SessionId, question: Mark) -> bool {
+        match self.marks.who(question) {
+            Audience::One { heard: Some(heard), held: true, .. } => {
+                self.is_of_one_user(*heard, session)
+            }
+            // A retry may answer early what is asked next of the same call. And who does not read may guess
+            // the id of what waits for it.
+            Audience::One { heard: None, .. } => {
+                self.client(session).is_some_and(|it| it.retries || it.missed.contains(&question))
+                    || self.is_on_its_way(session, question)
+            }
+            Audience::One { heard, .. } => *heard == Some(session),
+            Audience::Asker { session: asker, .. } => *asker == session,
+            _ => true,
+        }
+    }
+
+    /// Whether a mark waits for a session that has not read it.
+    fn is_on_its_way(&self, session: SessionId, mark: Mark) -> bool {
+        let waiting = self.desk.exchange.out.waiting(End::Session(session));
+        memchr::memmem::find(waiting, mark.to_string().as_bytes()).is_some()
     }
 
     /// The client whose request it is, as the mux tells the server.

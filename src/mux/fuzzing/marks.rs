@@ -100,14 +100,15 @@ impl Marks {
         self.told.insert(mark)
     }
 
-    /// The marks of this play in a line, in their order.
+    /// The marks of this play in a line, each once, in their order.
     pub(super) fn find(&self, line: &[u8]) -> Vec<Mark> {
         let starts = memchr::memmem::find_iter(line, PREFIX);
         let digits = |at: usize| line.get(at + PREFIX.len()..at + PREFIX.len() + DIGITS);
+        let mut seen = HashSet::new();
         starts
             .filter_map(|at| u64::from_str_radix(std::str::from_utf8(digits(at)?).ok()?, 16).ok())
             .map(Mark)
-            .filter(|mark| self.audiences.contains_key(mark))
+            .filter(|mark| self.audiences.contains_key(mark) && seen.insert(*mark))
             .collect()
     }
 }

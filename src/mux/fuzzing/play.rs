@@ -26,6 +26,8 @@ const ALARMS: usize = 5_000;
 /// How often a step is made in one breath: beyond every bound, but seldom, since it costs the time of many
 /// other plays.
 const FLOODS: [usize; 16] = [3, 30, 300, 1100, 5000, 4, 2, 3, 5, 8, 2, 3, 4, 6, 2, 12];
+/// How often anything but talk is done again: only strangers flood, and only with lines.
+const AGAIN: usize = 30;
 /// Spans of time, milliseconds: around every limit that there is.
 const SPANS: [u64; 16] = [
     1, 100, 140, 400, 1000, 2000, 3001, 9000, 14_001, 30_000, 60_000, 61_000, 400_000, 600_000,
@@ -104,7 +106,8 @@ impl<'a> Play<'a> {
                 continue;
             }
             let mut said = 0;
-            for _ in 0..std::mem::replace(&mut self.flood, 1) {
+            let most = if step.deed.is_talk() { usize::MAX } else { AGAIN };
+            for _ in 0..std::mem::replace(&mut self.flood, 1).min(most) {
                 said += self.perform(&step);
                 if said > BREATH {
                     self.settle();

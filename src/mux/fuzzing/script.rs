@@ -43,6 +43,22 @@ pub(super) enum Deed {
     Govern,
 }
 
+impl Deed {
+    /// Whether it is something that a client or a server says.
+    pub(super) fn is_talk(self) -> bool {
+        !matches!(
+            self,
+            Self::Flood
+                | Self::Start
+                | Self::Die
+                | Self::Pass
+                | Self::Open
+                | Self::Leave
+                | Self::Govern
+        )
+    }
+}
+
 const DEEDS: [Deed; 16] = [
     Deed::Ask,
     Deed::Notify,
@@ -72,6 +88,8 @@ pub(super) struct Step<'a> {
     pub(super) b: u8,
     /// What it quotes: of [`Deed::Maim`] and [`Deed::Babble`] alone.
     pub(super) bytes: &'a [u8],
+    /// It is [`Deed::Maim`], and `deed` what is maimed.
+    pub(super) maimed: bool,
 }
 
 /// The steps of an input.
@@ -99,6 +117,6 @@ impl<'a> Iterator for Script<'a> {
         let (bytes, rest) = rest.split_at(length);
         self.0 = rest;
         let (who, what) = (usize::from(*who), usize::from(*what));
-        Some(Step { deed, who, what, a: *a, b: *b, bytes })
+        Some(Step { deed, who, what, a: *a, b: *b, bytes, maimed: false })
     }
 }

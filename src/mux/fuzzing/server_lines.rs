@@ -6,6 +6,7 @@ use super::pieces::{ANSWERS, DEMANDS, LEVELS, TASKS, TIDINGS, URIS, fill};
 use super::play::Play;
 use super::script::{Deed, Step};
 use super::servers::{Manner, Server};
+use crate::mux::outbox::ChildId;
 
 /// How often a contrary server refuses before it falls silent.
 const REFUSALS: usize = 6;
@@ -66,29 +67,37 @@ impl Play<'_> {
         fill(text, |gap| match gap {
             b'm' => {
                 let mark = self.written(at);
-                if task {
+                if task && !step.maimed {
                     self.tasks.push((self.servers[at].id, mark));
                 }
                 mark.to_string()
             }
             b'u' => URIS[b % URIS.len()].to_owned(),
             b'l' => LEVELS[b % LEVELS.len()].to_owned(),
-            b'k' => self.task_of(None, b).unwrap_or_else(|| "none".to_owned()),
+            // A line that is maimed tells of no task: what could be read from it is anybody's guess.
+            b'k' if step.maimed => "none".to_owned(),
+            b'k' => self.own_task(at, b).unwrap_or_else(|| "none".to_owned()),
             b'o' => self.open_request(at, step.a).unwrap_or_default().to_string(),
-            // A line that is maimed tells of no task: what could be read from it is anybody's guess. And what
-            // a server lists to who asked for something else is its own doing.
-            b't' if step.bytes.is_empty() && self.lists_tasks(at, step) => self.all_tasks(at),
+            // What a server lists to who asked for something else is its own doing.
+            b't' if !step.maimed && self.lists_tasks(at, step) => self.all_tasks(at),
             b't' => String::new(),
             _ => (b >> 2 & 7).to_string(),
         })
     }
 
-    /// A task's id: of a client's own (its server's, for a server), or with `b` over 127 of anybody.
-    pub(super) fn task_of(&self, client: Option<usize>, b: usize) -> Option<String> {
-        let own = |mark: &Mark| client.is_none_or(|at| self.is_asked_by(at, *mark));
+    /// A task's id: of a client's own, or with `b` over 127 of anybody.
+    pub(super) fn task_of(&self, client: usize, b: usize) -> Option<String> {
         let marks = self.tasks.iter().rev().map(|(_, mark)| *mark);
-        let mut marks = marks.filter(|mark| b & 0x80 != 0 || own(mark));
+        let mut marks = marks.filter(|mark| b & 0x80 != 0 || self.is_asked_by(client, *mark));
         marks.nth(b & 3).map(|mark| mark.to_string())
+    }
+
+    /// The id of a task that a server, or the one before it, has made.
+    fn own_task(&self, at: usize, b: usize) -> Option<String> {
+        let slot = &self.servers[at].slot;
+        let own = |id: ChildId| self.servers.iter().any(|it| it.id == id && it.slot == *slot);
+        let mut marks = self.tasks.iter().rev().filter(|(child, _)| own(*child));
+        marks.nth(b & 3).map(|(_, mark)| mark.to_string())
     }
 
     /// Whether a step answers a request for the tasks.

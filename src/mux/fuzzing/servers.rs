@@ -71,6 +71,15 @@ impl Got {
     }
 }
 
+/// What a server asked under one id: nothing keeps it from asking several things so.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// A mark of each that has no answer, if there is one in it.
+    pub(super) open: Vec<Option<Mark>>,
+    /// How many of those have an answer that does not tell which it is for.
+    pub(super) nameless: usize,
+}
+
 /// One server.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -94,8 +103,8 @@ pub(super) struct Server {
     pub(super) answered: Vec<u64>,
     /// What of it its manner is to answer: the id, the method, and the filter of a subscription.
     pub(super) due: Vec<(u64, String, String)>,
-    /// What it asked and has no answer to: by the raw id, a mark of each question.
-    pub(super) asked: HashMap<Vec<u8>, Vec<Option<Mark>>>,
+    /// What it asked and has no answer to, by the raw id.
+    pub(super) asked: HashMap<Vec<u8>, Questions>,
     /// Marks that it wrote.
     pub(super) wrote: BTreeSet<Mark>,
     /// Marks of clients in the requests that it got.
@@ -194,7 +203,8 @@ impl Play<'_> {
     pub(super) fn server_deed(&mut self, step: &Step<'_>) -> usize {
         let Some(at) = self.running(step.who) else { return 0 };
         let deeds = [Deed::Answer, Deed::Tell, Deed::Demand, Deed::Answer];
-        let part = Step { deed: deeds[step.what & 3], what: step.what >> 2, ..*step };
+        let deed = deeds[step.what & 3];
+        let part = Step { deed, what: step.what >> 2, maimed: true, ..*step };
         let line = match step.deed {
             Deed::Babble => Some(step.bytes.to_vec()),
             Deed::Maim => self.say(at, &part).map(|mut line| {
@@ -274,7 +284,8 @@ impl Play<'_> {
                 // Its id is not what a client sees of it.
                 let shown = envelope.params.map_or("", RawValue::get);
                 let question = self.marks.find(shown.as_bytes()).first().copied();
-                server.asked.entry(id.get().as_bytes().to_vec()).or_default().push(question);
+                let questions = server.asked.entry(id.get().as_bytes().to_vec()).or_default();
+                questions.open.push(question);
             }
             _ => {}
         }

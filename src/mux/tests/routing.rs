@@ -223,6 +223,57 @@ fn tasks_belong_to_the_session_that_made_them() {
     assert!(desk.client_heard(b).is_empty());
 }
 
+/// Another client may be the only one with a call in flight: what names a task is not for it.
+#[test]
+fn what_a_server_says_of_a_task_is_for_its_maker_alone() {
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    let (b, _) = desk.legacy(2, 1001);
+    desk.client(a, &call("1", None));
+    let asked = desk.server_heard(child).remove(0);
+    desk.answer(child, &asked, r#"{"task":{"taskId":"T","status":"working"}}"#);
+    desk.heard(End::Session(a));
+    desk.client(b, &call("1", None));
+    desk.heard(End::Child(child));
+    let of = |task: &str| json!({"io.modelcontextprotocol/related-task": {"taskId": task}});
+    let tidings = |task: &str| {
+        [
+            ("notifications/tasks", json!({"taskId": task})),
+            ("notifications/x", json!({"_meta": of(task)})),
+            ("notifications/message", json!({"level": "error", "data": 1, "_meta": of(task)})),
+        ]
+    };
+    let told = |method: &str, params: &Value| {
+        json!({"jsonrpc": "2.0", "method": method, "params": params}).to_string()
+    };
+    for (method, params) in tidings("T") {
+        desk.server(child, &told(method, &params));
+        assert_eq!(desk.heard(End::Session(a)), [told(method, &params)]);
+    }
+    for (method, params) in tidings("unknown") {
+        desk.server(child, &told(method, &params));
+        assert!(desk.client_heard(a).is_empty(), "{method}");
+    }
+    let ask = |task: &str| {
+        let params = json!({"_meta": of(task)});
+        let method = "sampling/createMessage";
+        json!({"jsonrpc": "2.0", "id": 0, "method": method, "params": params}).to_string()
+    };
+    desk.server(child, &ask("unknown"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "no-client");
+    desk.server(child, &ask("T"));
+    assert_eq!(desk.client_heard(a)[0]["method"], "sampling/createMessage");
+    let gone = Farewell { reason: String::new(), code: 0 };
+    desk.exchange.close_session(a, gone);
+    desk.heard(End::Child(child));
+    desk.server(child, &ask("T"));
+    assert_eq!(desk.server_heard(child)[0]["error"]["data"]["reason"], "no-client");
+    for (method, params) in tidings("T") {
+        desk.server(child, &told(method, &params));
+    }
+    assert!(desk.client_heard(b).is_empty());
+}
+
 /// What a server itself would say: the errors of the specification.
 #[test]
 fn a_modern_request_about_tasks_gets_the_errors_of_the_extension() {

@@ -79,11 +79,9 @@ pub(super) fn bound(
 
 /// Removes a group with all below it, in each hierarchy. Says whether it is gone.
 pub(super) fn remove(driver: &dyn Driver, group: &Path) -> bool {
-    driver
-        .roots()
-        .iter()
-        .map(|root| remove_below(&root.join(group)))
-        .fold(true, |all, gone| all && gone)
+    // Each is tried, whatever became of the others.
+    let left = driver.roots().iter().filter(|root| !remove_below(&root.join(group))).count();
+    left == 0
 }
 
 fn remove_below(directory: &Path) -> bool {

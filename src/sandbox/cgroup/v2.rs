@@ -39,17 +39,20 @@ const CONTROL: &str = ".control";
 /// # Errors
 /// A file that cannot be written; the rest is tried all the same.
 pub(super) fn release(own: &Path) -> Result<(), CgroupError> {
-    let base = match own.file_name() {
-        Some(name) if name == CONTROL => own.parent().unwrap_or(own),
-        _ => own,
-    };
-    take_back(base)
+    match own.parent().filter(|_| own.file_name().is_some_and(|name| name == CONTROL)) {
+        Some(base) => take_back(base),
+        // Anywhere else it would be somebody else's group.
+        None => Ok(()),
+    }
 }
 
 fn take_back(group: &Path) -> Result<(), CgroupError> {
     let below = fs::read_dir(group).into_iter().flatten().flatten();
     let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let mut done = below.fold(Ok(()), |done, entry| done.and(take_back(&entry.path())));
+    let mut done = Ok(());
+    for entry in below {
+        done = done.and(take_back(&entry.path()));
+    }
     let file = group.join("cgroup.subtree_control");
     let handed = fs::read_to_string(&file).unwrap_or_default();
     for name in handed.split_whitespace() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::Access;
+use crate::sandbox::doors;
 use crate::sys::find::{Links, find};
 use crate::wire::stage::{Network, StagePlan};
 
@@ -199,23 +200,15 @@ fn network(
     plan: &StagePlan,
     old: BorrowedFd<'_>,
 ) -> io::Result<()> {
-    let mut hosts = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n".to_owned();
-    match &plan.network {
-        Network::Host => {
-            for path in ["/etc/hosts", "/etc/resolv.conf"] {
-                if let Some(text) = copy(old, path)? {
-                    all.insert(path.into(), Piece::File(text));
-                }
+    if plan.network == Network::Host {
+        for path in ["/etc/hosts", "/etc/resolv.conf"] {
+            if let Some(text) = copy(old, path)? {
+                all.insert(path.into(), Piece::File(text));
             }
-            return Ok(());
         }
-        Network::None => {}
-        Network::Allow { hosts: doorways, .. } => {
-            let line =
-                |door: &crate::wire::stage::Doorway| format!("{} {}\n", door.address, door.host);
-            hosts.extend(doorways.iter().map(line));
-        }
+        return Ok(());
     }
+    let hosts = doors::hosts_file(&plan.network);
     all.insert("/etc/hosts".into(), Piece::File(hosts.into_bytes()));
     Ok(())
 }
