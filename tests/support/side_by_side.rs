@@ -68,7 +68,11 @@ impl SideBySide {
         let pairs = stage.setup.environment.iter();
         let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name} = {value:?}")).collect();
         let lines = format!("env = {{ {} }}\n{}", pairs.join(", "), stage.setup.lines);
-        stage.home.tenant("acme", &tenant_with(command[0].as_ref(), &arguments, &lines));
+        let tenant = tenant_with(command[0].as_ref(), &arguments, &lines);
+        // To tenantd the tee is the server: what the one behind it needs has to be named.
+        let root = stage.packages.root().canonicalize().expect("the packages");
+        let read = [root, concat!(env!("CARGO_MANIFEST_DIR"), "/tests").into()];
+        stage.home.tenant("acme", &format!("{tenant}read = {read:?}\n"));
         stage
     }
 
