@@ -145,6 +145,7 @@ fn sandboxed(program: &Program) -> Duration {
         data: path.clone(),
         home: path,
         identity: root.then(|| Identity { uid: TENANT, gid: TENANT, groups: Vec::new() }),
+        keeper: None,
         backend: Backend::UserNamespace,
         require: Vec::new(),
         view: View {
