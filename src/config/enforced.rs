@@ -143,14 +143,13 @@ mod tests {
             [tools]
             require = { a = "admin" }
             [quota]
-            storage = "1GiB"
             sessions = 3
             [[grant]]
             tools = ["*"]
             [[grant]]
             tools = ["*"]
         "#;
-        let told = ["grant.tools", "quota.storage", "servers.git.sha256", "tools.require"];
+        let told = ["grant.tools", "servers.git.sha256", "tools.require"];
         assert_eq!(of(text), told);
     }
 }

@@ -1,12 +1,11 @@
-//! What a server child is started with: its plan, its directories, its pipes.
+//! What a server child is started with: its plan and its directories.
 //!
-//! [`prepare`] touches file systems that may hang, so it runs on a blocking thread; [`birth`] makes the
-//! descriptors and starts the stage, on the loop. Nothing here is kept.
+//! [`prepare`] touches file systems that may hang, so it runs on a blocking thread; what comes of it is
+//! started on the loop ([`birth`](super::birth)). Nothing here is kept.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -14,19 +13,16 @@ use rustix::fs::{Mode, OFlags};
 
 use super::estate::{Estate, EstateError, Ground};
 use super::identities::{GroupError, Standing};
-use super::spawn::{Binary, Born};
 use super::ways;
 use crate::config::expand::Values;
 use crate::config::links_to;
 use crate::config::tenant::{Limit, Server, Tenant};
 use crate::paths::Layout;
-use crate::post;
 use crate::sandbox::cgroup::Bounds;
 use crate::sandbox::storage;
-use crate::sys;
 use crate::wire::egress::Way;
 use crate::wire::stage::{Backend, Limits, Seat, StagePlan, View};
-use crate::wire::{self, Birth, Holder};
+use crate::wire::{self, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -34,9 +30,10 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// A child that can be started.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    plan: StagePlan,
-    program: String,
-    data: OwnedFd,
+    pub(super) plan: StagePlan,
+    /// A fingerprint of what is started.
+    pub(super) program: String,
+    pub(super) data: OwnedFd,
     /// What egress is told of it.
     way: Option<Way>,
     /// What its control group may use.
@@ -345,65 +342,6 @@ fn environment(
         (format!("TENANTD_FEATURE_{name}"), if *on { "1" } else { "0" }.to_owned())
     }));
     env
-}
-
-/// A started child, with what the mux gets of it.
-#[derive(Debug)]
-pub(super) struct Delivered {
-    pub(super) born: Born,
-    pub(super) program: String,
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    lifeline: OwnedFd,
-}
-
-impl Delivered {
-    /// Stdin, stdout, stderr and lifeline, for who talks to the child without a mux.
-    pub(super) fn into_ends(self) -> [OwnedFd; 4] {
-        [self.stdin, self.stdout, self.stderr, self.lifeline]
-    }
-
-    /// In the order of [`wire::ToMux::Started`].
-    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
-        vec![self.stdin, self.stdout, self.stderr, self.lifeline, self.born.pidfd]
-    }
-}
-
-/// Starts the stage, which begins where the mux is: there its keeper stays. `doors` is where egress takes
-/// listeners. The server's ends block, as programs expect; the mux's ends do not.
-pub(super) fn birth(
-    binary: &Binary,
-    prepared: &Prepared,
-    doors: Option<OwnedFd>,
-    log: &File,
-    mux: &[PathBuf],
-) -> io::Result<Delivered> {
-    let plan = StagePlan { seat: prepared.seat.clone(), ..prepared.plan.clone() };
-    let plan = post::seal(&plan).map_err(io::Error::other)?;
-    let (stdin, feed) = pipe()?;
-    let (stdout, out) = pipe()?;
-    let (stderr, err) = pipe()?;
-    let (lifeline, leash) = sys::seqpacket_pair()?;
-    for ours in [&feed, &stdout, &stderr, &leash] {
-        rustix::io::ioctl_fionbio(ours, true)?;
-    }
-    let mut theirs = vec![
-        plan.as_fd(),
-        stdin.as_fd(),
-        out.as_fd(),
-        err.as_fd(),
-        lifeline.as_fd(),
-        prepared.data.as_fd(),
-    ];
-    theirs.extend(doors.as_ref().map(AsFd::as_fd));
-    let born = binary.start(&Birth::Stage, &theirs, log, mux)?;
-    let program = prepared.program.clone();
-    Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })
-}
-
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
 
 #[cfg(test)]

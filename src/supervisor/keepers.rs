@@ -11,8 +11,9 @@ use std::time::Duration;
 use nix::sys::signal::kill;
 use rustix::process::{Signal, pidfd_send_signal};
 
+use super::birth::{Delivered, birth};
 use super::cell::{Cell, Phase};
-use super::child::{self, Delivered, Means, NotReady, Prepared};
+use super::child::{self, Means, NotReady, Prepared};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -136,7 +137,7 @@ impl House {
             Some(way) => Some(self.way_out(tenant, (place.0, place.1), way)?),
             None => None,
         };
-        let delivered = child::birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;
+        let delivered = birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;
         // Without it the keeper could not be held to its end: it loses its lifeline here.
         let keeper = delivered.born.pidfd.try_clone()?;
         Ok((delivered, keeper))

@@ -12,6 +12,7 @@
 mod adopt;
 mod api;
 mod attend;
+mod birth;
 mod cell;
 mod child;
 mod door;

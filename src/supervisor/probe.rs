@@ -12,8 +12,9 @@ use rustix::net::RecvFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::birth::Delivered;
 use super::cell::Phase;
-use super::child::{self, Delivered, Prepared};
+use super::child::{self, Prepared};
 use super::house::House;
 use super::message::{Message, Reply};
 use super::status::{answer, unknown};
