@@ -80,7 +80,7 @@ fn serve(listener: &OwnedFd, words: Vec<Word>) {
     let mut buffer = [0; 4096];
     let (_, count) = rustix::net::recv(&line, &mut buffer[..], RecvFlags::empty()).expect("read");
     let said: Value = serde_json::from_slice(&buffer[..count]).expect("JSON");
-    assert_eq!(said, json!({"do": "adopt", "wire": 2}), "of every version");
+    assert_eq!(said, json!({"do": "adopt", "wire": tenantd::wire::VERSION}), "of every version");
     for (word, descriptors) in words {
         let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
         // It may have heard enough.
@@ -232,7 +232,7 @@ fn a_supervisor_of_another_version_gets_a_mux_that_says_who_it_is_and_leaves() {
     first.kill();
     let (_line, answer) = say(&socket, br#"{"do":"adopt","wire":99}"#);
     let answer = answer.expect("a Hello");
-    assert_eq!((&answer["say"], &answer["wire"]), (&json!("hello"), &json!(2)), "{answer}");
+    assert_eq!((&answer["say"], &answer["wire"]), (&json!("hello"), &json!(tenantd::wire::VERSION)), "{answer}");
     assert_eq!(session.wait().code(), Some(69));
     assert!(session.stderr().contains("another version"), "{}", session.stderr());
 }

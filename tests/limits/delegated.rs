@@ -41,7 +41,7 @@ impl Drop for Delegated {
 }
 
 fn requiring() -> String {
-    let file = puppet_tenant(&[], "").replace("require = []", "require = [\"cgroup\"]");
+    let file = puppet_tenant(&[], "").replace("\"seccomp\"]", "\"seccomp\", \"cgroup\"]");
     format!("{file}[quota]\nprocesses = 64\n")
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn home() -> Option<Home> {
 
 /// A puppet that root may use and that requires its limits.
 pub(crate) fn bounded(quota: &str) -> String {
-    let file = puppet_tenant(&[], "").replace("require = []", "require = [\"cgroup\"]");
+    let file = puppet_tenant(&[], "").replace("\"seccomp\"]", "\"seccomp\", \"cgroup\"]");
     format!("{file}[quota]\n{quota}\n[[grant]]\nusers = [\"root\"]\n")
 }
 

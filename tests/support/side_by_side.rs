@@ -71,7 +71,8 @@ impl SideBySide {
         let tenant = tenant_with(command[0].as_ref(), &arguments, &lines);
         // To tenantd the tee is the server: what the one behind it needs has to be named.
         let root = stage.packages.root().canonicalize().expect("the packages");
-        let read = [root, concat!(env!("CARGO_MANIFEST_DIR"), "/tests").into()];
+        let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
+        let read = [root.as_path(), Path::new(tests), tenantd()];
         stage.home.tenant("acme", &format!("{tenant}read = {read:?}\n"));
         stage
     }
