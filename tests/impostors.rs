@@ -232,7 +232,11 @@ fn a_supervisor_of_another_version_gets_a_mux_that_says_who_it_is_and_leaves() {
     first.kill();
     let (_line, answer) = say(&socket, br#"{"do":"adopt","wire":99}"#);
     let answer = answer.expect("a Hello");
-    assert_eq!((&answer["say"], &answer["wire"]), (&json!("hello"), &json!(tenantd::wire::VERSION)), "{answer}");
+    assert_eq!(
+        (&answer["say"], &answer["wire"]),
+        (&json!("hello"), &json!(tenantd::wire::VERSION)),
+        "{answer}"
+    );
     assert_eq!(session.wait().code(), Some(69));
     assert!(session.stderr().contains("another version"), "{}", session.stderr());
 }

@@ -87,7 +87,9 @@ fn is_replaced(machine: &Machine, signal: &str, result: &str) {
     assert_eq!(muxes.len(), 1);
     let server = machine.service().into_iter().find(|held| held.name == "puppet").expect("runs");
     let temporary = format!("/proc/{}/root/tmp/kept", server.pid);
-    std::fs::write(&temporary, "").expect("written");
+    // In there the test's own user is nobody.
+    other.call("run", json!({"program": ["/usr/bin/touch", "/tmp/kept"], "input": ""}));
+    assert!(std::fs::exists(&temporary).expect("a directory"), "it was not made");
 
     machine.run(&["systemctl", "kill", "--kill-who=main", "--signal", signal, "tenantd.service"]);
     // Also while nobody supervises.
