@@ -62,7 +62,13 @@ pub fn open(network: &Network, egress: Option<BorrowedFd<'_>>) -> io::Result<()>
     let (hosts, proxy) = match network {
         // Not a namespace of its own.
         Network::Host => return Ok(()),
-        Network::None => return loopback(&[]),
+        Network::None => {
+            return loopback(&[]).or_else(|error| match error.kind() {
+                // Root that made the namespace without CAP_NET_ADMIN: it stays down, and holds all the same.
+                io::ErrorKind::PermissionDenied => Ok(()),
+                _ => Err(error),
+            });
+        }
         Network::Allow { hosts, proxy } => (hosts, *proxy),
     };
     let egress = egress.ok_or_else(|| io::Error::other("there is no way to egress"))?;
