@@ -13,9 +13,11 @@ WITHIN = 20
 def dial(host, port, text="", keep=False):
     """Connects, says something, ends its own direction and hears the other out."""
     with socket.create_connection((host, port), timeout=WITHIN) as connection:
+        # A connection that has ended both ways has no peer any more.
+        peer = connection.getpeername()[0]
         connection.sendall(text.encode())
         connection.shutdown(socket.SHUT_WR)
-        return {"peer": connection.getpeername()[0], "heard": heard(connection)}
+        return {"peer": peer, "heard": heard(connection)}
 
 
 def heard(connection):
@@ -44,7 +46,11 @@ HELD = []
 def hold(host, port, count):
     """Opens connections and keeps them; says how many of them are alive."""
     for _ in range(count):
-        HELD.append(socket.create_connection((host, port), timeout=WITHIN))
+        try:
+            HELD.append(socket.create_connection((host, port), timeout=WITHIN))
+        except ConnectionResetError:
+            # One too many may be turned away before it is known to be there.
+            pass
     alive = 0
     for connection in HELD:
         try:
