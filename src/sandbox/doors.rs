@@ -7,8 +7,9 @@
 //! while it still has capabilities there.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -25,6 +26,8 @@ use crate::wire::stage::{Doorway, Network};
 pub const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3128);
 /// Connections that wait for egress to take them: what a program may open at once.
 const BACKLOG: i32 = 256;
+/// How long an address may take to be reached; it takes less than a millisecond.
+const SETTLES: Duration = Duration::from_secs(1);
 /// The loopback interface is the first of every namespace.
 const LOOPBACK: i32 = 1;
 
@@ -73,6 +76,9 @@ pub fn open(network: &Network, egress: Option<BorrowedFd<'_>>) -> io::Result<()>
     };
     let egress = egress.ok_or_else(|| io::Error::other("there is no way to egress"))?;
     loopback(hosts)?;
+    for Doorway { address, .. } in hosts {
+        settled(*address)?;
+    }
     let mut batch = Batch { egress, listeners: Vec::new(), sockets: Vec::new() };
     if proxy {
         batch.add(Listener::Proxy, listening(PROXY)?)?;
@@ -137,6 +143,25 @@ fn listening(at: SocketAddr) -> io::Result<OwnedFd> {
     bind(&socket, &at)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+/// Waits until there is a way to an address of this namespace: a worker of the kernel's finishes those of IPv6
+/// after they were added.
+fn settled(address: IpAddr) -> io::Result<()> {
+    let IpAddr::V6(address) = address else { return Ok(()) };
+    let Ok(probe) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) else { return Ok(()) };
+    let until = Instant::now() + SETTLES;
+    loop {
+        match probe.connect((address, 1)) {
+            Err(error)
+                if error.kind() == io::ErrorKind::NetworkUnreachable && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Whatever else is wrong shows where it is listened on.
+            _ => return Ok(()),
+        }
+    }
 }
 
 /// Brings the loopback interface up, with the addresses that are listed by themselves.

@@ -99,6 +99,10 @@ fn two_thousand_silent_connections_at_the_control_door_hold_up_nobody() {
 fn a_user_who_asks_without_end_holds_up_nobody() {
     let Some(attacker) = attacker() else { return };
     let home = home(attacker);
+    // Sessions are opened here faster than their ends are told.
+    let unlimited = "[quota]\nsessions = \"unlimited\"\n";
+    let acme = granted(&documents_tenant(), &[attacker, OTHER]);
+    home.tenant("acme", &format!("{acme}{unlimited}"));
     let arena = Arena::new(&home, attacker, &[]);
     let pulse = arena.pulse();
     let (over, asked) = (AtomicBool::new(false), AtomicU64::new(0));

@@ -38,7 +38,12 @@ impl Server {
         if self == Self::Memory {
             environment.push(("MEMORY_FILE_PATH", "{data}/work/memory.json".to_owned()));
         }
-        Setup { command, environment, lines: self.sharing(client).to_owned() }
+        let mut lines = self.sharing(client).to_owned();
+        if self == Self::Git {
+            // The hook that holds a call is a program in its repository.
+            lines.push_str("\nsandbox = { data_exec = true }");
+        }
+        Setup { command, environment, lines }
     }
 
     /// A legacy server knows of its clients what the only one says of itself, or, if it is shared, what
