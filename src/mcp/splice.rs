@@ -152,7 +152,8 @@ pub fn is_empty_object(object: &str) -> bool {
     object.get(1..).is_some_and(|rest| rest.trim_start().starts_with('}'))
 }
 
-/// The members of an object that is known to be valid JSON: each key, unescaped, with its raw value.
+/// The members of an object that is known to be valid JSON: each key, unescaped where it is text, with its
+/// raw value.
 pub fn raw_members(object: &str) -> impl Iterator<Item = (String, &str)> {
     Members { text: object, at: 1 }.map(|member| (member.key, member.value))
 }
@@ -181,7 +182,9 @@ impl<'a> Iterator for Members<'a> {
         let key = self.value()?;
         self.skip(|b| b.is_ascii_whitespace() || b == b':');
         let value = self.value()?;
-        let key = serde_json::from_str(key).ok()?;
+        // One that is no text (half of a surrogate pair) stays as it was written, with its quotes: nobody looks
+        // for that, and the members behind it are members all the same.
+        let key = serde_json::from_str(key).unwrap_or_else(|_| key.to_owned());
         Some(Member { key, value, comma, start, end: self.at })
     }
 }
@@ -259,5 +262,14 @@ mod tests {
             assert_eq!(got, want, "{keys:?}");
             serde_json::from_str::<serde_json::Value>(&got).expect("valid");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_no_text_hides_no_member_behind_it() {
+        let object = r#"{"a":1,"\ud83d":2,"b":3}"#;
+        assert_eq!(without(object, &["a"]), r#"{"\ud83d":2,"b":3}"#);
+        assert_eq!(without(object, &["b"]), r#"{"a":1,"\ud83d":2}"#);
+        assert_eq!(without(object, &["a", "b"]), r#"{"\ud83d":2}"#);
+        assert_eq!(raw_members(object).last(), Some(("b".to_owned(), "3")));
     }
 }

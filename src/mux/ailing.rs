@@ -97,7 +97,7 @@ impl Exchange {
             let farewell = Farewell { reason: ailment.message.clone(), code: ailment.code };
             return self.close_session(id, farewell);
         }
-        if request.method == "subscriptions/listen" {
+        if request.method == "subscriptions/listen" && request.is_modern() {
             return self.keep_listening(id, request);
         }
         let Some(result) = self.placard_for(id, request, &notice) else {

@@ -176,7 +176,8 @@ impl Exchange {
     ) -> Special {
         match request.method {
             "tools/call" => Special::Pass(Kind::Call),
-            "subscriptions/listen" => Special::Pass(Kind::Listen),
+            // To who speaks the older era it is a method that nobody knows: it gets its answer, and is not kept.
+            "subscriptions/listen" if request.is_modern() => Special::Pass(Kind::Listen),
             "tasks/list" => Special::Pass(Kind::TasksList),
             "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
                 self.task_request(session, child, request)

@@ -154,10 +154,10 @@ impl Exchange {
             ));
         }
         if request.is_handshake() {
-            if let Some(params) = request.envelope.params {
-                session.greet(params, request.params.client_info);
-                session.able = Abilities::declared(request.params.capabilities);
-            }
+            // There would be nothing to answer it with.
+            let Some(params) = request.envelope.params else { return Some(no_introduction()) };
+            session.greet(params, request.params.client_info);
+            session.able = Abilities::declared(request.params.capabilities);
         } else if request.is_modern() {
             session.era = Some(Era::Modern);
             if session.client.is_none() {
@@ -357,6 +357,12 @@ pub(super) enum Special {
     Pass(Kind),
     Answer,
     Refuse(Failure),
+}
+
+/// An `initialize` that tells nothing (2025-11-25, basic/lifecycle#initialization).
+fn no_introduction() -> Failure {
+    let said = "initialize lacks params: the revision asked for, and who asks";
+    Failure::new(Code::InvalidParams, "no-params", said)
 }
 
 /// A request without the modern envelope, before any handshake. What has spoken the modern era hears what

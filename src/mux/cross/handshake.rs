@@ -116,9 +116,9 @@ pub(in crate::mux) fn initialize_result(session: &Session, child: &Child) -> Opt
     let line = handshake.get().as_bytes();
     let mut splice = Splice::of(line);
     if let Some(version) = found.version
+        && let Some(theirs) = envelope::text(version)
         && (!session.has_own_child() || session.introduction.is_some())
     {
-        let theirs = envelope::text(version)?;
         let ours = era::negotiate(&asked, &theirs);
         splice.replace(version, Value::from(ours).to_string().into_bytes());
     }

@@ -11,7 +11,7 @@ use super::pieces::REQUESTS;
 use super::play::{Hostile, Play, main};
 use super::script::{Deed, Step};
 use crate::config::tenant::Share;
-use crate::mcp::envelope::{Envelope, Message, Params, text};
+use crate::mcp::envelope::{Envelope, Message, text};
 use crate::mcp::era::Era;
 use crate::mcp::line::Framer;
 use crate::mcp::method::Method;
@@ -241,9 +241,7 @@ impl Play<'_> {
             self.clients[at].unnamed += 1;
             return;
         };
-        if let Ok((params, _)) = look_inside(envelope.params) {
-            self.note_wishes(at, &envelope, &params);
-        }
+        let modern = self.note_wishes(at, &envelope);
         let client = &mut self.clients[at];
         match envelope.message() {
             Ok(Message::Request { id, .. }) if id.get() == "null" => client.unnamed += 1,
@@ -251,7 +249,7 @@ impl Play<'_> {
                 client.ids.push(id.get().to_owned());
                 let tally = client.requests.entry(id.get().as_bytes().to_vec()).or_default();
                 tally.asked += 1;
-                tally.may_wait |= method == "subscriptions/listen";
+                tally.may_wait |= modern && method == "subscriptions/listen";
                 if Method::of(&method).may_need_input() {
                     let params = envelope.params.map_or("{}", RawValue::get);
                     tally.call = Some((method.into_owned(), members_but_meta(params)));
@@ -269,8 +267,11 @@ impl Play<'_> {
         }
     }
 
-    /// What a client wants to hear of, and whose call it takes up.
-    fn note_wishes(&mut self, at: usize, envelope: &Envelope<'_>, params: &Params<'_>) {
+    /// What a client wants to hear of, and whose call it takes up; says whether the message itself is of the
+    /// modern era: a session can speak both.
+    fn note_wishes(&mut self, at: usize, envelope: &Envelope<'_>) -> bool {
+        let Ok((params, meta)) = look_inside(envelope.params) else { return false };
+        let modern = meta.protocol_version.is_some();
         if let Some(state) = params.request_state.and_then(text) {
             let (uid, slot) = (self.clients[at].uid, &self.clients[at].slot);
             let mut user = self.clients.iter().filter(|it| it.uid == uid && it.slot == *slot);
@@ -279,17 +280,18 @@ impl Play<'_> {
             self.clients[at].retries |= ours && given;
         }
         let client = &mut self.clients[at];
-        let Ok(Message::Request { id, method }) = envelope.message() else { return };
+        let Ok(Message::Request { id, method }) = envelope.message() else { return modern };
         match &*method {
             "resources/subscribe" => {
                 client.subscribed.extend(params.uri.and_then(text).map(Cow::into_owned));
             }
-            "subscriptions/listen" => {
+            "subscriptions/listen" if modern => {
                 let filters = client.listens.entry(id.get().as_bytes().to_vec()).or_default();
                 filters.extend(Filter::of(envelope.params));
             }
             _ => {}
         }
+        modern
     }
 
     pub(super) fn client_ends(&mut self, who: usize) {

@@ -235,6 +235,31 @@ fn a_modern_subscription_outlives_its_server_and_is_acknowledged_once() {
 }
 
 #[test]
+fn to_an_older_client_a_subscription_of_the_newer_era_is_a_request_like_any_other() {
+    let listen = r#"{"jsonrpc":"2.0","id":7,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true,"resourceSubscriptions":["x:/1"]}}}"#;
+    let mut desk = Desk::new(Share::Tenant);
+    let (a, child) = desk.legacy(1, 1000);
+    desk.client(a, listen);
+    assert_eq!(methods(&desk.server_heard(child)), ["subscriptions/listen"]);
+    desk.kill(child);
+    let heard = desk.client_heard(a);
+    assert_eq!((&heard[0]["id"], &heard[0]["error"]["code"]), (&json!(7), &json!(503)));
+    // No server that comes is asked for it.
+    desk.pass(PAUSE);
+    desk.client(a, &json!({"jsonrpc": "2.0", "id": 8, "method": "tools/list"}).to_string());
+    let child = desk.start();
+    let heard = desk.shake_with(child, json!({"tools": {}, "resources": {"subscribe": true}}));
+    assert!(!methods(&heard).contains(&"resources/subscribe"), "{heard:?}");
+    assert!(desk.client_heard(a).is_empty());
+    // Nor is it kept where there is no server.
+    let (mut desk, a) = in_a_crash_loop();
+    desk.client_heard(a);
+    desk.client(a, listen);
+    let heard = desk.client_heard(a);
+    assert_eq!((&heard[0]["id"], &heard[0]["error"]["code"]), (&json!(7), &json!(503)));
+}
+
+#[test]
 fn a_known_server_greets_its_client_while_it_starts() {
     let mut known = Knowledge::new();
     let handshake = r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"0.9"}}"#;

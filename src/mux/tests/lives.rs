@@ -212,3 +212,31 @@ fn a_server_that_always_runs_needs_no_session_and_comes_back_after_its_pause() {
     }
     assert_eq!(desk.start(), 4);
 }
+
+#[test]
+fn a_handshake_is_answered_whatever_either_side_leaves_out() {
+    let bare = r#"{"jsonrpc":"2.0","id":0,"method":"initialize"}"#;
+    let mut desk = Desk::new(Share::Tenant);
+    let fresh = desk.open(1, 1000);
+    let (modern, _) = desk.modern(2);
+    for session in [fresh, modern] {
+        desk.client(session, bare);
+        let heard = desk.client_heard(session);
+        assert_eq!(heard.len(), 1, "{heard:?}");
+        assert_eq!((&heard[0]["id"], &heard[0]["error"]["code"]), (&json!(0), &json!(-32602)));
+    }
+    // A server's revision that is no text is for the client to judge.
+    let mut desk = Desk::new(Share::Tenant);
+    let session = desk.open(1, 1000);
+    desk.initialize(session);
+    let child = desk.start();
+    let probe = desk.server_heard(child).remove(0);
+    let no =
+        json!({"jsonrpc": "2.0", "id": probe["id"], "error": {"code": -32601, "message": "?"}});
+    desk.server(child, &no.to_string());
+    let hello = desk.server_heard(child).remove(0);
+    desk.answer(child, &hello, r#"{"protocolVersion":5,"capabilities":{}}"#);
+    let heard = desk.client_heard(session);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert_eq!(heard[0]["result"]["protocolVersion"], 5);
+}
