@@ -4,7 +4,6 @@
 //!
 //! Landlock (landlock(7)) first, for files; then seccomp (seccomp(2)), whose refusal is the end.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -12,64 +11,25 @@ use landlock::{
     ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
-use nix::libc::{self, c_int, c_long};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
-};
+use nix::libc::{self, c_long};
+use seccompiler::{BackendError, SeccompRule};
 
 use super::resolve::RESOLV_CONF;
+use crate::sandbox::allowlist::{self, OnlySo, is, masked};
 
-/// What may be called with any arguments: on descriptors that are here already, or on memory.
-const ALWAYS: &[c_long] = &[
-    libc::SYS_read,
+/// What may be called with any arguments, beside what every role may.
+const ALSO: &[c_long] = &[
     libc::SYS_readv,
-    libc::SYS_pread64,
-    libc::SYS_write,
-    libc::SYS_writev,
-    libc::SYS_close,
     libc::SYS_lseek,
-    libc::SYS_fstat,
     // By name, of what Landlock lets be read; tells nothing but that it is there.
     libc::SYS_statx,
     libc::SYS_newfstatat,
-    libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
-    libc::SYS_recvfrom,
-    libc::SYS_recvmsg,
-    libc::SYS_sendto,
-    libc::SYS_sendmsg,
-    libc::SYS_shutdown,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_ppoll,
-    libc::SYS_futex,
-    libc::SYS_brk,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_getrandom,
-    // Where the kernel has no clock that can be read without a call.
-    libc::SYS_clock_gettime,
-    libc::SYS_clock_nanosleep,
-    libc::SYS_sched_yield,
-    libc::SYS_restart_syscall,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
 ];
 
 /// Leaves of all files the two of names, to be read: their directories, because both files are replaced
@@ -109,34 +69,14 @@ fn directories_of_names() -> Vec<PathBuf> {
 /// # Errors
 /// As seccomp(2); EINVAL where the kernel has no filters.
 pub(super) fn to_its_work() -> io::Result<()> {
-    let program = program().map_err(io::Error::other)?;
-    seccompiler::apply_filter_all_threads(&program).map_err(io::Error::other)
-}
-
-fn program() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
-    for (call, allowed) in only_so()? {
-        rules.insert(call, allowed);
-    }
-    let arch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch)?.try_into()
+    allowlist::leave(ALSO, only_so().map_err(io::Error::other)?)
 }
 
 /// What may be called with some arguments only.
-fn only_so() -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendError> {
-    let bits = |value: c_int| u64::from(value.cast_unsigned());
-    let masked = |argument: u8, mask: c_int, value: c_int| {
-        let masked = SeccompCmpOp::MaskedEq(bits(mask));
-        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits(value))
-    };
-    let is = |argument: u8, value: c_int| masked(argument, -1, value);
+fn only_so() -> Result<Vec<OnlySo>, BackendError> {
     // Of the internet, stream or datagram; the rest of the second argument are flags.
     let socket = |family, kind| SeccompRule::new(vec![is(0, family)?, masked(1, 0xf, kind)?]);
-    // Memory that is never code.
-    let not_executable = || SeccompRule::new(vec![masked(2, libc::PROT_EXEC, 0)?]);
     let change = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_PATH;
-    let command = |name| SeccompRule::new(vec![is(1, name)?]);
     Ok(vec![
         (
             libc::SYS_socket,
@@ -148,19 +88,14 @@ fn only_so() -> Result<Vec<(c_long, Vec<SeccompRule>)>, BackendError> {
             ],
         ),
         (libc::SYS_openat, vec![SeccompRule::new(vec![masked(2, change, libc::O_RDONLY)?])?]),
-        (libc::SYS_ioctl, vec![command(0x5421)?]), // FIONBIO, asm-generic/ioctls.h
-        (libc::SYS_mmap, vec![not_executable()?]),
-        (libc::SYS_mprotect, vec![not_executable()?]),
-        // Never F_SETFL: an append-only log stays one.
-        (
-            libc::SYS_fcntl,
-            vec![
-                command(libc::F_GETFD)?,
-                command(libc::F_GETFL)?,
-                command(libc::F_GET_SEALS)?,
-                command(libc::F_DUPFD_CLOEXEC)?,
-            ],
-        ),
+        // FIONBIO, asm-generic/ioctls.h
+        (libc::SYS_ioctl, vec![SeccompRule::new(vec![is(1, 0x5421)?])?]),
+        allowlist::fcntl(&[
+            libc::F_GETFD,
+            libc::F_GETFL,
+            libc::F_GET_SEALS,
+            libc::F_DUPFD_CLOEXEC,
+        ])?,
     ])
 }
 

@@ -32,7 +32,7 @@ use crate::wire::stage::Backend;
 
 /// The role's whole life. `leash` ends with the keeper.
 pub(super) fn run(given: Given, failed: OwnedFd, leash: OwnedFd) {
-    match start(&given, &failed, &leash) {
+    match start(&given, &failed) {
         Ok(Some((watch, server))) => {
             drop((given, failed));
             wait(&watch, &leash, server);
@@ -44,11 +44,7 @@ pub(super) fn run(given: Given, failed: OwnedFd, leash: OwnedFd) {
 }
 
 /// Makes the place and forks the server.
-fn start(
-    given: &Given,
-    failed: &OwnedFd,
-    leash: &OwnedFd,
-) -> Result<Option<(SignalFd, Pid)>, Failure> {
+fn start(given: &Given, failed: &OwnedFd) -> Result<Option<(SignalFd, Pid)>, Failure> {
     let plan = &given.plan;
     let failing = Failure::during("start pid 1");
     let watch = || -> io::Result<SignalFd> {
@@ -85,7 +81,6 @@ fn start(
                 Ok::<(), io::Error>(nix::sys::prctl::set_no_new_privs()?)
             };
             hold_nothing().map_err(Failure::during("let go of what pid 1 does not need"))?;
-            let _ = leash;
             Ok(Some((watch, server)))
         }
     }

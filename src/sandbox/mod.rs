@@ -4,6 +4,7 @@
 //! layers hold is said by the process in which they hold ([`KeeperWord::Confined`](crate::wire::stage::KeeperWord)),
 //! and nowhere assumed.
 
+pub mod allowlist;
 pub mod cgroup;
 pub mod doors;
 mod enter;
@@ -20,3 +21,4 @@ pub mod storage;
 mod tree;
 
 pub use offspring::{children, running_below};
+pub use ruleset::restrict_to_nothing;

@@ -30,6 +30,15 @@ pub(super) fn restrict(granted: &[(PathBuf, Access)], connects: bool) -> io::Res
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
+/// Takes away whatever has a name: files, and ports, sockets and processes of others. False where the kernel
+/// has no Landlock (before 5.13, or not enabled).
+///
+/// # Errors
+/// As landlock_restrict_self(2).
+pub fn restrict_to_nothing() -> io::Result<bool> {
+    restrict(&[], false)
+}
+
 fn apply(
     rules: Vec<(PathFd, BitFlags<AccessFs>)>,
     connects: bool,
