@@ -7,9 +7,8 @@
 //! while it still has capabilities there.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -26,8 +25,6 @@ use crate::wire::stage::{Doorway, Network};
 pub const PROXY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3128);
 /// Connections that wait for egress to take them: what a program may open at once.
 const BACKLOG: i32 = 256;
-/// How long an address may take to be reached; it takes less than a millisecond.
-const SETTLES: Duration = Duration::from_secs(1);
 /// The loopback interface is the first of every namespace.
 const LOOPBACK: i32 = 1;
 
@@ -35,11 +32,16 @@ const LOOPBACK: i32 = 1;
 const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
 const NLM_F_REQUEST_ACK: u16 = 0x1 | 0x4;
 const NLM_F_CREATE_EXCL: u16 = 0x400 | 0x200;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
-const IFA_F_NODAD: u8 = 0x2;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RT_TABLE_LOCAL: u8 = 255;
+const RTPROT_STATIC: u8 = 4;
+const RTN_LOCAL: u8 = 2;
 const RT_SCOPE_HOST: u8 = 254;
 const IFF_UP: u32 = 1;
 
@@ -76,9 +78,6 @@ pub fn open(network: &Network, egress: Option<BorrowedFd<'_>>) -> io::Result<()>
     };
     let egress = egress.ok_or_else(|| io::Error::other("there is no way to egress"))?;
     loopback(hosts)?;
-    for Doorway { address, .. } in hosts {
-        settled(*address)?;
-    }
     let mut batch = Batch { egress, listeners: Vec::new(), sockets: Vec::new() };
     if proxy {
         batch.add(Listener::Proxy, listening(PROXY)?)?;
@@ -139,29 +138,12 @@ fn listening(at: SocketAddr) -> io::Result<OwnedFd> {
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     if at.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
+        // Such an address has a way to it, and no interface.
+        sockopt::set_ipv6_freebind(&socket, at.ip() != Ipv6Addr::LOCALHOST)?;
     }
     bind(&socket, &at)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
-}
-
-/// Waits until there is a way to an address of this namespace: a worker of the kernel's finishes those of IPv6
-/// after they were added.
-fn settled(address: IpAddr) -> io::Result<()> {
-    let IpAddr::V6(address) = address else { return Ok(()) };
-    let Ok(probe) = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) else { return Ok(()) };
-    let until = Instant::now() + SETTLES;
-    loop {
-        match probe.connect((address, 1)) {
-            Err(error)
-                if error.kind() == io::ErrorKind::NetworkUnreachable && Instant::now() < until =>
-            {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            // Whatever else is wrong shows where it is listened on.
-            _ => return Ok(()),
-        }
-    }
 }
 
 /// Brings the loopback interface up, with the addresses that are listed by themselves.
@@ -171,7 +153,11 @@ fn loopback(hosts: &[Doorway]) -> io::Result<()> {
     let kernel = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
     ask(&kernel, &up()).map_err(named("bring up the loopback interface"))?;
     for Doorway { address, .. } in hosts.iter().filter(|doorway| !doorway.address.is_loopback()) {
-        match ask(&kernel, &address_message(*address)) {
+        let request = match address {
+            IpAddr::V4(v4) => address_message(*v4),
+            IpAddr::V6(v6) => route_message(*v6),
+        };
+        match ask(&kernel, &request) {
             // Twice in the list.
             Err(Errno::EXIST) => {}
             given => given.map_err(named(&format!("give {address} to the loopback interface")))?,
@@ -221,22 +207,37 @@ fn up() -> Vec<u8> {
 }
 
 /// struct ifaddrmsg: family, prefix length, flags, scope, index; then the address, as both of what it is.
-fn address_message(address: IpAddr) -> Vec<u8> {
-    let (family, octets) = match address {
-        IpAddr::V4(v4) => (AddressFamily::INET, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (AddressFamily::INET6, v6.octets().to_vec()),
-    };
-    let family = u8::try_from(family.as_raw()).unwrap_or_default();
-    let bits = u8::try_from(octets.len() * 8).unwrap_or_default();
-    let mut body = vec![family, bits, IFA_F_NODAD, RT_SCOPE_HOST];
+fn address_message(address: Ipv4Addr) -> Vec<u8> {
+    let mut body = vec![family(AddressFamily::INET), 32, 0, RT_SCOPE_HOST];
     body.extend(LOOPBACK.to_ne_bytes());
     for kind in [IFA_LOCAL, IFA_ADDRESS] {
-        let length = u16::try_from(4 + octets.len()).unwrap_or_default();
-        body.extend(length.to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(&octets);
+        attribute(&mut body, kind, &address.octets());
     }
     message(RTM_NEWADDR, NLM_F_CREATE_EXCL, &body)
+}
+
+/// struct rtmsg: family, length of the destination, length of the source, TOS, table, protocol, scope, type,
+/// flags; then the destination and the interface. A way that ends here needs no address of the interface's,
+/// which a worker of the kernel's would only finish when it finds the time.
+fn route_message(address: Ipv6Addr) -> Vec<u8> {
+    let family = family(AddressFamily::INET6);
+    let mut body = vec![family, 128, 0, 0, RT_TABLE_LOCAL, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL];
+    body.extend([0; 4]);
+    attribute(&mut body, RTA_DST, &address.octets());
+    attribute(&mut body, RTA_OIF, &LOOPBACK.to_ne_bytes());
+    message(RTM_NEWROUTE, NLM_F_CREATE_EXCL, &body)
+}
+
+fn family(of: AddressFamily) -> u8 {
+    u8::try_from(of.as_raw()).unwrap_or_default()
+}
+
+/// struct rtattr. All that are used here have a length that needs no padding.
+fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).unwrap_or_default();
+    body.extend(length.to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 
 use super::*;
-use crate::support::{DEADLINE, as_user, readable};
+use crate::support::{DEADLINE, as_user, readable, wait_until};
 
 /// A cell socket of `tenant`, at which `listens` listens and `answers` answers as a mux would.
 fn false_mux(
@@ -40,7 +40,7 @@ fn false_mux(
 }
 
 fn serve(listener: &OwnedFd, tenant: &str, child: Option<u32>) {
-    if !readable(listener, Instant::now() + Duration::from_secs(5)) {
+    if !readable(listener, Instant::now() + DEADLINE) {
         return;
     }
     let line = rustix::net::accept(listener).expect("accepted");
@@ -105,6 +105,9 @@ fn only_the_tenants_own_mux_is_taken_over() {
     // It would have a process of root's killed for a server that outlives its mux.
     threads.push(false_mux(&home, 110, "globex", 0, other_mux, Some(std::process::id())));
     let supervisor = home.start_system();
+    // It is written down by a thread, in order: what every start says last is there for the second time.
+    let written = || log(&home).matches("tenantd serves").count() == 2;
+    wait_until("what it says of the cells is in its log", written);
     let log = log(&home);
     for (number, .., told) in cases {
         let line = log.lines().find(|line| line.contains(&format!("cell={number}")));
