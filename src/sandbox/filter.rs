@@ -4,15 +4,11 @@
 //! and the rest of the sandbox does not rest on it. Most calls fail with EPERM. Two fail with ENOSYS, so that
 //! libraries take the older call whose arguments a filter can see: clone3(2) and openat2(2).
 
-use std::collections::BTreeMap;
 use std::io;
 
 use nix::libc::{self, c_int, c_long};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, sock_filter,
-};
 
+use super::program::{Refusal, Refusals, Test, compile};
 use crate::wire::stage::Network;
 
 /// Denied whatever the arguments.
@@ -126,6 +122,11 @@ const SYS_FCHMODAT2: c_long = 452;
 const FS_IOC_FSSETXATTR: c_int = 0x401c_5820;
 /// Set-user-ID and set-group-ID (inode(7)): programs for others to run.
 const SET_ID: [u32; 2] = [libc::S_ISUID, libc::S_ISGID];
+/// Flags of open(2) with which it makes a file: O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY.
+const CREATING: [u32; 2] = [
+    libc::O_CREAT.cast_unsigned(),
+    libc::O_TMPFILE.cast_unsigned() & !libc::O_DIRECTORY.cast_unsigned(),
+];
 
 /// What is around the filter, and so need not be denied by it.
 #[derive(Debug, Clone, Copy)]
@@ -140,79 +141,43 @@ pub(super) struct Around<'a> {
 /// # Errors
 /// As seccomp(2); EINVAL where the kernel has no filters.
 pub(super) fn apply(around: Around<'_>) -> io::Result<()> {
-    let denied = denied(around).map_err(io::Error::other)?;
-    let absent = absent().map_err(io::Error::other)?;
-    for program in [&denied, &absent, &older_numbers()] {
-        seccompiler::apply_filter(program).map_err(io::Error::other)?;
-    }
-    Ok(())
+    seccompiler::apply_filter(&compile(&refusals(around))).map_err(io::Error::other)
 }
 
-type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
-
-fn denied(around: Around<'_>) -> Result<BpfProgram, BackendError> {
-    let mut rules: Rules = NEVER.iter().map(|call| (*call, Vec::new())).collect();
+fn refusals(around: Around<'_>) -> Refusals {
+    let always = |error| move |call: &c_long| (*call, Refusal { error, when: Vec::new() });
+    let mut all: Refusals = NEVER.iter().map(always(libc::EPERM)).collect();
+    all.extend(ABSENT.iter().map(always(libc::ENOSYS)));
     if !around.namespaces {
-        rules.extend(NEVER_WITHOUT_NAMESPACES.iter().map(|call| (*call, Vec::new())));
+        all.extend(NEVER_WITHOUT_NAMESPACES.iter().map(always(libc::EPERM)));
     }
-    rules.insert(libc::SYS_socket, sockets(around)?);
-    rules.insert(libc::SYS_socketpair, sockets(Around { network: &Network::Host, ..around })?);
-    rules.insert(libc::SYS_clone, new_namespaces()?);
-    rules.insert(
-        libc::SYS_ioctl,
-        [libc::TIOCSTI as c_int, libc::TIOCLINUX as c_int, FS_IOC_FSSETXATTR]
-            .into_iter()
-            .map(|request| SeccompRule::new(vec![equal(1, request.cast_unsigned())?]))
-            .collect::<Result<_, _>>()?,
-    );
-    modes(&mut rules)?;
-    program(rules, SeccompAction::Errno(libc::EPERM.cast_unsigned()))
-}
-
-fn absent() -> Result<BpfProgram, BackendError> {
-    let rules = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
-    program(rules, SeccompAction::Errno(libc::ENOSYS.cast_unsigned()))
-}
-
-fn program(rules: Rules, action: SeccompAction) -> Result<BpfProgram, BackendError> {
-    let arch = std::env::consts::ARCH.try_into()?;
-    SeccompFilter::new(rules, SeccompAction::Allow, action, arch)?.try_into()
-}
-
-fn equal(argument: u8, value: u32) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value.into())
-}
-
-fn with_bits(argument: u8, bits: u32) -> Result<SeccompCondition, BackendError> {
-    let masked = SeccompCmpOp::MaskedEq(bits.into());
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits.into())
+    let mut deny = |call, when| all.insert(call, Refusal { error: libc::EPERM, when });
+    deny(libc::SYS_socket, sockets(around));
+    deny(libc::SYS_socketpair, sockets(Around { network: &Network::Host, ..around }));
+    deny(libc::SYS_clone, new_namespaces());
+    let requests = [libc::TIOCSTI as c_int, libc::TIOCLINUX as c_int, FS_IOC_FSSETXATTR];
+    let request = |request: c_int| vec![Test::Is(1, request.cast_unsigned())];
+    deny(libc::SYS_ioctl, requests.map(request).into());
+    for (call, when) in modes() {
+        deny(call, when);
+    }
+    all
 }
 
 /// Every family of sockets but those that are left: each of the others is a part of the kernel of its own,
 /// and AF_VSOCK leads out of every namespace.
-fn sockets(around: Around<'_>) -> Result<Vec<SeccompRule>, BackendError> {
-    let mut left = vec![libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+fn sockets(around: Around<'_>) -> Vec<Vec<Test>> {
     if !around.namespaces && *around.network != Network::Host {
         // Nothing else would keep it from sockets of others, by name or by address.
-        left.clear();
+        return Vec::new();
     }
-    let other = |family: &c_int| {
-        let not = SeccompCmpOp::Ne;
-        let value = u64::from(family.unsigned_abs());
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, not, value)
-    };
-    match left.as_slice() {
-        [] => Ok(Vec::new()),
-        left => {
-            let others = left.iter().map(other).collect::<Result<_, _>>()?;
-            Ok(vec![SeccompRule::new(others)?])
-        }
-    }
+    let left = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    vec![left.map(|family| Test::IsNot(0, family.cast_unsigned())).into()]
 }
 
 /// clone(2) that makes a namespace.
-fn new_namespaces() -> Result<Vec<SeccompRule>, BackendError> {
-    [
+fn new_namespaces() -> Vec<Vec<Test>> {
+    let flags = [
         libc::CLONE_NEWUSER,
         libc::CLONE_NEWNS,
         libc::CLONE_NEWPID,
@@ -220,61 +185,38 @@ fn new_namespaces() -> Result<Vec<SeccompRule>, BackendError> {
         libc::CLONE_NEWIPC,
         libc::CLONE_NEWUTS,
         libc::CLONE_NEWCGROUP,
-    ]
-    .into_iter()
-    .map(|flag| SeccompRule::new(vec![with_bits(0, flag.cast_unsigned())?]))
-    .collect()
+    ];
+    flags.map(|flag| vec![Test::Has(0, flag.cast_unsigned())]).into()
 }
 
 /// Files that others would run as this user, however their mode is given.
-fn modes(rules: &mut Rules) -> Result<(), BackendError> {
+fn modes() -> impl Iterator<Item = (c_long, Vec<Vec<Test>>)> {
+    // Which argument is the mode; of what opens files also which one says whether the mode counts: that of an
+    // open that makes nothing is whatever the register held.
     let calls = [
-        (libc::SYS_fchmod, 1),
-        (libc::SYS_fchmodat, 2),
-        (SYS_FCHMODAT2, 2),
-        (libc::SYS_openat, 3),
-        (libc::SYS_mknodat, 2),
+        (libc::SYS_fchmod, 1, None),
+        (libc::SYS_fchmodat, 2, None),
+        (SYS_FCHMODAT2, 2, None),
+        (libc::SYS_openat, 3, Some(2)),
+        (libc::SYS_mknodat, 2, None),
         #[cfg(target_arch = "x86_64")]
-        (libc::SYS_chmod, 1),
+        (libc::SYS_chmod, 1, None),
         #[cfg(target_arch = "x86_64")]
-        (libc::SYS_open, 2),
+        (libc::SYS_open, 2, Some(1)),
         #[cfg(target_arch = "x86_64")]
-        (libc::SYS_creat, 1),
+        (libc::SYS_creat, 1, None),
         #[cfg(target_arch = "x86_64")]
-        (libc::SYS_mknod, 1),
+        (libc::SYS_mknod, 1, None),
     ];
-    for (call, argument) in calls {
-        let creates = match call {
-            // The mode of an open that makes nothing is whatever the register held.
-            libc::SYS_openat => Some(2),
-            #[cfg(target_arch = "x86_64")]
-            libc::SYS_open => Some(1),
-            _ => None,
+    calls.into_iter().map(|(call, mode, flags)| {
+        let set_id = SET_ID.map(|bit| Test::Has(mode, bit));
+        let when = match flags {
+            None => set_id.map(|set_id| vec![set_id]).into(),
+            Some(flags) => set_id
+                .into_iter()
+                .flat_map(|set_id| CREATING.map(|bit| vec![set_id, Test::Has(flags, bit)]))
+                .collect(),
         };
-        let rule = |bit| {
-            let mut all = vec![with_bits(argument, bit)?];
-            if let Some(flags) = creates {
-                all.push(with_bits(flags, libc::O_CREAT.cast_unsigned())?);
-            }
-            SeccompRule::new(all)
-        };
-        let set = SET_ID.into_iter().map(rule).collect::<Result<_, _>>()?;
-        rules.insert(call, set);
-    }
-    Ok(())
-}
-
-/// The numbers of the x32 ABI are numbers of x86-64 with one bit set, which the other filters do not know:
-/// ENOSYS for all of them.
-fn older_numbers() -> BpfProgram {
-    const X32: u32 = 0x4000_0000;
-    const NUMBER: u32 = 0; // offsetof(struct seccomp_data, nr)
-    let step = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
-    let enosys = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
-    vec![
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, NUMBER),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, X32),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, enosys),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ]
+        (call, when)
+    })
 }

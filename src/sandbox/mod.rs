@@ -14,6 +14,7 @@ pub mod idmap;
 mod init;
 mod keeper;
 mod offspring;
+mod program;
 mod ruleset;
 mod server;
 pub mod stage;

@@ -1,13 +1,13 @@
-//! Finds a file part by part, by descriptors: what openat2(2) does with RESOLVE_NO_SYMLINKS and with
-//! RESOLVE_IN_ROOT. Not by that call, which a filter that looks at modes cannot see into and so takes away:
-//! systemd's RestrictSUIDSGID= does.
+//! Finds a file below a directory, with links refused or kept below it: openat2(2) with RESOLVE_NO_SYMLINKS or
+//! RESOLVE_IN_ROOT, and where that call is not to be had the same part by part. A filter that looks at modes
+//! cannot see into it and so takes it away: systemd's RestrictSUIDSGID= does.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 /// Links on one way before it is taken for a circle (path_resolution(7)).
@@ -27,6 +27,27 @@ pub enum Links {
 /// # Errors
 /// As openat(2); ELOOP for a link, EINVAL for `..` where links are refused.
 pub fn find(root: impl AsFd, path: &Path, links: Links, flags: OFlags) -> Result<OwnedFd> {
+    match at_once(root.as_fd(), path, links, flags) {
+        // A filter has it, or a rename went on meanwhile.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => by_parts(root, path, links, flags),
+        found => found,
+    }
+}
+
+fn at_once(root: BorrowedFd<'_>, path: &Path, links: Links, flags: OFlags) -> Result<OwnedFd> {
+    let resolve = match links {
+        Links::Follow => ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        Links::Refuse if path.components().any(|part| part == Component::ParentDir) => {
+            return Err(Errno::INVAL);
+        }
+        Links::Refuse => ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+    };
+    let below = path.strip_prefix("/").unwrap_or(path);
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    rustix::fs::openat2(root, below, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn by_parts(root: impl AsFd, path: &Path, links: Links, flags: OFlags) -> Result<OwnedFd> {
     let (way, flags) = (OFlags::PATH | OFlags::CLOEXEC, flags | OFlags::CLOEXEC);
     let mut at = vec![rustix::fs::openat(root, c".", way, Mode::empty())?];
     let mut left = parts(path);
@@ -83,9 +104,13 @@ mod tests {
 
     use super::*;
 
+    /// The same by both ways.
     fn read(root: &Path, path: &str, links: Links) -> Result<String> {
         let root = std::fs::File::open(root).expect("it is there");
-        let file = find(&root, Path::new(path), links, OFlags::RDONLY)?;
+        let parts = by_parts(&root, Path::new(path), links, OFlags::RDONLY);
+        let file = find(&root, Path::new(path), links, OFlags::RDONLY);
+        assert_eq!(parts.err(), file.as_ref().err().copied(), "{path}");
+        let file = file?;
         let mut text = String::new();
         std::fs::File::from(file).read_to_string(&mut text).expect("read");
         Ok(text)
@@ -117,6 +142,7 @@ mod tests {
         let root = std::fs::File::open(&root).expect("it is there");
         for (path, flags) in [("", OFlags::PATH), ("run", OFlags::RDONLY), ("", OFlags::RDONLY)] {
             find(&root, Path::new(path), Links::Refuse, flags).expect(path);
+            by_parts(&root, Path::new(path), Links::Refuse, flags).expect(path);
         }
     }
 }

@@ -49,7 +49,19 @@ pub(super) fn build(
     }
     scaffold.enter().map_err(Failure::during("enter its root"))?;
     let access = |(path, piece): (PathBuf, pieces::Piece)| Some((path, piece.access()?));
-    Ok(pieces.into_iter().filter_map(access).collect())
+    Ok(without_repeats(pieces.into_iter().filter_map(access).collect()))
+}
+
+/// Without what is granted again below: a rule of Landlock's covers everything beneath its path.
+fn without_repeats(granted: Vec<(PathBuf, Access)>) -> Vec<(PathBuf, Access)> {
+    let mut kept: Vec<(PathBuf, Access)> = Vec::new();
+    for (path, access) in granted {
+        let above = kept.iter().any(|(over, has)| *has == access && path.starts_with(over));
+        if !above {
+            kept.push((path, access));
+        }
+    }
+    kept
 }
 
 /// What Landlock grants where there are no namespaces, and so no tree: of the host's own files what would
@@ -67,7 +79,7 @@ pub(super) fn granted_outside(
     let own = PathBuf::from(format!("/proc/{}", std::process::id()));
     let outside = |(path, piece): (PathBuf, pieces::Piece)| match piece {
         pieces::Piece::Processes => Some((own.clone(), piece.access()?)),
-        pieces::Piece::Memory { .. } => None,
+        pieces::Piece::Memory { .. } | pieces::Piece::Directory { .. } => None,
         piece => Some((path, piece.access()?)),
     };
     let granted = look().map_err(failed)?.into_iter().filter_map(outside);

@@ -26,8 +26,11 @@ pub(super) enum Piece {
     Device,
     /// An empty file system in memory, of at most so many bytes.
     Memory { bytes: u64, mode: u32, access: Access },
-    /// An empty directory, read-only in the end.
-    Directory,
+    /// A directory for what else has a place in it, read-only in the end.
+    Directory {
+        /// Whether all of that may be read.
+        read: bool,
+    },
     /// A symbolic link.
     Link(String),
     /// A file of ours.
@@ -52,8 +55,8 @@ impl Piece {
         match self {
             Self::Bind { access, .. } | Self::Memory { access, .. } => Some(*access),
             Self::Device => Some(WRITE),
-            Self::File(_) | Self::Processes => Some(READ),
-            Self::Directory | Self::Link(_) | Self::Hidden => None,
+            Self::File(_) | Self::Processes | Self::Directory { read: true } => Some(READ),
+            Self::Directory { read: false } | Self::Link(_) | Self::Hidden => None,
         }
     }
 }
@@ -115,7 +118,8 @@ pub(super) fn of(
     let scratch = Piece::Memory { bytes: plan.view.tmp_bytes, mode: 0o1777, access: WRITE };
     all.insert("/tmp".into(), scratch);
     all.insert("/var/tmp".into(), Piece::Link("../tmp".to_owned()));
-    all.insert("/run".into(), Piece::Directory);
+    all.insert("/run".into(), Piece::Directory { read: false });
+    all.insert("/etc".into(), Piece::Directory { read: true });
     all.insert("/proc".into(), Piece::Processes);
     all.extend(HIDDEN.iter().map(|path| (path.into(), Piece::Hidden)));
     own(&mut all, plan, data)?;

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -81,7 +81,7 @@ impl Scaffold {
             }
             Piece::Processes => attach(&processes()?, self.directory(path)?.as_fd()),
             Piece::Hidden => self.hide(path),
-            Piece::Directory => Ok(self.directory(path).map(drop)?),
+            Piece::Directory { .. } => Ok(self.directory(path).map(drop)?),
             Piece::Link(target) => self.link(path, target),
             Piece::File(bytes) => self.file(path, bytes),
         }
@@ -139,18 +139,18 @@ impl Scaffold {
 
     /// The directory with this path inside, made with those above it where they are not there.
     fn directory(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let mut at = rustix::io::fcntl_dupfd_cloexec(&self.new, 0)?;
-        for name in path.components() {
-            let name = Path::new(name.as_os_str());
-            match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                // Within what is bound read-only it is there, or cannot be.
-                Err(Errno::ROFS | Errno::ACCESS) => {}
-                Err(error) => return Err(error),
-            }
-            at = open(&at, name)?;
+        match open(&self.new, path) {
+            Err(Errno::NOENT) => {}
+            found => return found,
         }
-        Ok(at)
+        let (parent, name) = (self.parent(path)?, last(path)?);
+        match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            // Within what is bound read-only it cannot be.
+            Err(Errno::ROFS | Errno::ACCESS) => return Err(Errno::NOENT),
+            Err(error) => return Err(error),
+        }
+        open(&parent, name)
     }
 
     /// The directory that this path is in.
@@ -161,8 +161,9 @@ impl Scaffold {
     /// A file to mount another one on.
     fn placeholder(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
         let (parent, name) = (self.parent(path)?, last(path)?);
-        if rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).is_err() {
-            write(&parent, name, &[])?;
+        match open(&parent, name) {
+            Err(Errno::NOENT) => write(&parent, name, &[])?,
+            found => return found,
         }
         open(&parent, name)
     }
