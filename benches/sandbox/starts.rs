@@ -1,8 +1,8 @@
-//! From the launch of a program to its end, or to its first answer: plain, in the sandbox, in bubblewrap.
+//! From the launch of a program to the end of its stdout, or to its first answer: plain, in the sandbox, in bubblewrap.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -31,7 +31,7 @@ struct Program {
     name: &'static str,
     command: String,
     args: Vec<String>,
-    /// Waits for its answer to `initialize`, else for its end.
+    /// Timed until it answers `initialize`; else until its stdout ends, as whoever talks to it sees its end.
     answers: bool,
 }
 
@@ -123,8 +123,17 @@ fn run(mut command: Command, program: &Program, directory: &Path) -> Duration {
         child.wait().expect("its end");
         return took;
     }
+    let took = ended(child.stdout.take().expect("a pipe").into(), start);
     let status = child.wait().expect("its end");
     assert!(status.success(), "{command:?}: {status}");
+    took
+}
+
+/// When nobody can write there any more.
+fn ended(stdout: OwnedFd, start: Instant) -> Duration {
+    let mut nothing = Vec::new();
+    File::from(stdout).read_to_end(&mut nothing).expect("read");
+    assert!(nothing.is_empty(), "{nothing:?}");
     start.elapsed()
 }
 
@@ -181,17 +190,19 @@ fn birth(plan: &StagePlan, data: &Path, program: &Program) -> Duration {
     let fds = [&sealed, &stdin, &stdout, &null, &lifeline, &data].map(AsFd::as_fd);
     sys::send_datagram(&near, &bytes, &fds, SendFlags::empty()).expect("sent");
     drop((stdin, stdout, lifeline));
-    if program.answers {
+    let took = if program.answers {
         File::from(feed.try_clone().expect("dup")).write_all(HELLO).expect("written");
         let mut line = String::new();
         BufReader::new(File::from(out)).read_line(&mut line).expect("read");
         assert!(line.contains("protocolVersion"), "{line} {:?}", word(&leash));
+        start.elapsed()
     } else {
+        let took = ended(out, start);
         let first = word(&leash);
         assert!(matches!(first, KeeperWord::Confined { .. }), "{first:?}");
         assert_eq!(word(&leash), KeeperWord::Exited { code: 0 });
-    }
-    let took = start.elapsed();
+        took
+    };
     drop((feed, leash));
     child.wait().expect("its end");
     took
