@@ -16,6 +16,7 @@ use support::{
     Era, Home, Session, Supervisor, as_test_user, child, descendants, documents_tenant, puppet,
     said, tenantd, test_user,
 };
+use tempfile::{NamedTempFile, TempPath};
 
 const NAMESPACES: [&str; 7] = ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"];
 
@@ -125,17 +126,23 @@ fn start_with<'a>(home: &'a Home, bubblewrap: &str) -> Option<Supervisor<'a>> {
 }
 
 #[test]
-fn a_bubblewrap_that_others_than_root_can_change_or_that_fails_confines_nobody_and_no_server_starts()
- {
+fn a_bubblewrap_that_is_not_roots_alone_or_makes_something_else_starts_no_server() {
     let home = Home::with_bubblewrap();
     home.tenant("acme", &documents_tenant());
     let theirs = home.file("theirs", "#!/bin/sh\nexec /usr/bin/true\n");
     let broken = script("echo 'no: \\033[31mnot here' >&2; exit 1");
     let silent = script("exit 0");
+    let real = NamedTempFile::new().expect("a file").into_temp_path();
+    fs::copy("/usr/bin/bwrap", &real).expect("bubblewrap is installed");
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let other = script(&format!("exec {} --uid 4242 --gid 4242 \"$@\"", real.display()));
+    let none = script("while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"");
     for (bubblewrap, why) in [
         (theirs.as_path(), "can be changed by others than root"),
         (&*broken, "bubblewrap made no user namespace (exit status: 1): no: "),
         (&*silent, "bubblewrap made no user namespace (exit status: 0): it said nothing"),
+        (&*other, "the user namespace of bubblewrap maps other users"),
+        (&*none, "the user namespace of bubblewrap cannot be entered: EINVAL"),
     ] {
         let path = bubblewrap.to_str().expect("text");
         let Some(supervisor) = start_with(&home, path) else { return };
@@ -152,8 +159,8 @@ fn a_bubblewrap_that_others_than_root_can_change_or_that_fails_confines_nobody_a
 }
 
 /// A program of root's, that nobody has open for writing.
-fn script(line: &str) -> tempfile::TempPath {
-    let file = tempfile::NamedTempFile::new().expect("a file");
+fn script(line: &str) -> TempPath {
+    let file = NamedTempFile::new().expect("a file");
     fs::write(file.path(), format!("#!/bin/sh\n{line}\n")).expect("written");
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     file.into_temp_path()

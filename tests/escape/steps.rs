@@ -176,8 +176,15 @@ fn a_start_whose_supervisor_is_killed_leaves_nothing() {
 }
 
 #[test]
-fn a_start_with_bubblewrap_that_is_cut_short_leaves_nothing() {
-    for victim in [Victim::Stage, Victim::Leader, Victim::Youngest, Victim::Mux] {
+fn a_start_with_bubblewrap_whose_stage_or_leader_is_killed_leaves_nothing() {
+    for victim in [Victim::Stage, Victim::Leader] {
+        cut_all(&Home::with_bubblewrap(), victim, LATER_WITH_BUBBLEWRAP);
+    }
+}
+
+#[test]
+fn a_start_whose_bubblewrap_or_mux_is_killed_leaves_nothing() {
+    for victim in [Victim::Youngest, Victim::Mux] {
         cut_all(&Home::with_bubblewrap(), victim, LATER_WITH_BUBBLEWRAP);
     }
 }
