@@ -28,6 +28,9 @@ pub struct SupervisorStatus {
     pub state: String,
     /// The directory of the logs.
     pub log: String,
+    /// How servers come to namespaces: `user namespace`, `user namespace by bubblewrap`, `namespaces as root`
+    /// or `no namespaces`.
+    pub backend: String,
     /// What holds `quota.memory`, `cpus` and `processes` of a tenant as a whole: `cgroup v2`, `cgroup v1`, or
     /// `none: ` and why.
     pub limits: String,

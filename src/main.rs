@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Some("--role=mux") => mux::main(),
         Some("--role=stage") => sandbox::stage::main(),
         Some("--role=egress") => egress::main(),
+        Some("--role=namespace") => sandbox::bubblewrap::hand_out(),
         Some("--role=release") => sandbox::cgroup::release(),
         Some("--role=probe") => probes::main(),
         Some("--role=launch") => cli::connect::launch_main(),

@@ -35,16 +35,12 @@ pub(super) fn run(args: &Status) -> anyhow::Result<u8> {
 pub(super) fn render(reply: &StatusReply, paint: Paint) -> String {
     let mut page = warnings(reply, paint);
     let it = &reply.supervisor;
-    let _ = writeln!(
-        page,
-        "tenantd {}, {} mode, pid {}, up {}, configuration {}",
-        word(&it.version),
-        word(&it.mode),
-        it.pid,
-        age(it.uptime_s),
-        cut(&it.config, 200)
-    );
-    let _ = writeln!(page, "limits of a tenant as a whole: {}", cut(&it.limits, WARNING));
+    let (version, mode, up) = (word(&it.version), word(&it.mode), age(it.uptime_s));
+    let (pid, files) = (it.pid, cut(&it.config, 200));
+    let _ =
+        writeln!(page, "tenantd {version}, {mode} mode, pid {pid}, up {up}, configuration {files}");
+    let (backend, limits) = (word(&it.backend), cut(&it.limits, WARNING));
+    let _ = writeln!(page, "sandboxes by: {backend}; limits of a tenant as a whole: {limits}");
     if reply.tenants.is_empty() {
         page.push_str("no tenants that you may see\n");
     }
@@ -300,6 +296,7 @@ mod tests {
                 config: "/c".into(),
                 state: "/s".into(),
                 log: "/l".into(),
+                backend: "user namespace".into(),
                 limits: "cgroup v2".into(),
                 not_isolated: vec!["seccomp: not built yet".into()],
                 not_enforced: vec!["acme.toml: quota.memory".into()],

@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::bubblewrap;
 use super::failure::Failure;
 use crate::config::tenant::Layer;
 use crate::sys;
@@ -59,6 +60,9 @@ pub(super) fn namespaces(plan: &StagePlan) -> Result<(), Failure> {
     flags.set(CloneFlags::CLONE_NEWUSER, plan.backend == Backend::UserNamespace);
     let (uid, gid) = (unistd::getuid(), unistd::getgid());
     let failed = |error| Failure::new("cannot make namespaces", error).of(Layer::Namespaces);
+    if plan.backend == Backend::Bubblewrap {
+        bubblewrap::enter().map_err(failed)?;
+    }
     unshare(flags).map_err(|error| failed(error.into()))?;
     if plan.backend == Backend::UserNamespace {
         map(uid, gid).map_err(failed)?;

@@ -5,6 +5,7 @@
 //! and nowhere assumed.
 
 pub mod allowlist;
+pub mod bubblewrap;
 pub mod cgroup;
 pub mod doors;
 mod enter;

@@ -193,7 +193,7 @@ fn place(given: &mut Given, keeper: Pid) -> Result<(), Failure> {
             _ => given.lent = Some(idmap::lend(plan, &given.data, identity)?),
         }
     }
-    let early = matches!(plan.backend, Backend::UserNamespace | Backend::None);
+    let early = plan.backend != Backend::Root;
     if let (true, Some(identity)) = (early, &plan.identity) {
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }

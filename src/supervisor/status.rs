@@ -166,6 +166,7 @@ impl House {
             config: layout.config.display().to_string(),
             state: layout.state.display().to_string(),
             log: layout.log.display().to_string(),
+            backend: self.strength.backend.as_str().to_owned(),
             limits: self.groups.described(),
             not_isolated: not_isolated(&self.strength),
             not_enforced,

@@ -62,12 +62,10 @@ impl Strength {
 
 /// Finds out. `identity` is whom a server would become (system mode).
 pub(super) fn find(binary: &Binary, identity: Option<&Identity>) -> Strength {
-    let mut ways = vec![Backend::UserNamespace];
-    if nix::unistd::geteuid().is_root() {
-        ways.push(Backend::Root);
-    }
+    // Whom no host keeps from making namespaces needs nobody to make them.
+    let other = if nix::unistd::geteuid().is_root() { Backend::Root } else { Backend::Bubblewrap };
     let mut refused: Vec<String> = Vec::new();
-    for backend in ways {
+    for backend in [Backend::UserNamespace, other] {
         match attempt(binary, backend, identity) {
             Ok(strength) => return strength,
             Err(why) => refused.push(format!("{}: {why}", backend.as_str())),

@@ -52,7 +52,8 @@ pub struct StagePlan {
 pub enum Backend {
     /// It makes a user namespace (user_namespaces(7)), after it has become who it is to be.
     UserNamespace,
-    /// It was started inside bubblewrap, which gave it a user namespace and capabilities there.
+    /// It enters a user namespace that bubblewrap makes for it, where only programs that the host names may
+    /// make one.
     Bubblewrap,
     /// It has the capabilities already and gives them up on the way (system mode).
     Root,

@@ -7,11 +7,20 @@ use crate::world::{PUBLIC, World, logged, python, tenant, tool};
 
 #[test]
 fn a_python_program_reaches_exact_hosts_on_their_ports_by_name() {
+    reaches_exact_hosts(&Home::new());
+}
+
+#[test]
+fn where_bubblewrap_makes_the_user_namespaces_all_of_them_are_reached_as_well() {
+    reaches_exact_hosts(&Home::with_bubblewrap());
+    reaches_addresses(&Home::with_bubblewrap());
+}
+
+fn reaches_exact_hosts(home: &Home) {
     let Some(world) = World::make() else { return };
     let servers = [80, 443, 5432].map(|port| world.shouts(&format!("127.0.0.1:{port}")));
-    let home = Home::new();
     home.tenant("acme", &python(r#"["db.acme.lan:5432", "api.acme.lan:443", "api.acme.lan:80"]"#));
-    let supervisor = world.start(&home);
+    let supervisor = world.start(home);
     let mut session = supervisor.connect("acme");
     session.initialize(json!({}));
     for (host, port) in [("db.acme.lan", 5432), ("api.acme.lan", 443), ("API.ACME.LAN", 80)] {
@@ -22,7 +31,7 @@ fn a_python_program_reaches_exact_hosts_on_their_ports_by_name() {
         assert!(heard["peer"].as_str().is_some_and(|peer| peer.starts_with("127.64.0.")), "{host}");
     }
     assert!(servers.iter().all(|server| server.taken() == 1));
-    let lines = logged(&home, "acme", &["main allowed tenant=acme host=db.acme.lan port=5432 "], 1);
+    let lines = logged(home, "acme", &["main allowed tenant=acme host=db.acme.lan port=5432 "], 1);
     let counts = "address=127.0.0.1:5432 sent=1000000 received=1000000 ms=";
     assert!(lines[0].contains(counts) && lines[0].ends_with(" why=\"closed\""), "{lines:?}");
     session.close();
@@ -56,12 +65,15 @@ fn node_reaches_exact_hosts_by_fetch_and_by_sockets() {
 
 #[test]
 fn addresses_and_localhost_are_found_where_programs_look_for_them() {
+    reaches_addresses(&Home::new());
+}
+
+fn reaches_addresses(home: &Home) {
     let Some(world) = World::make() else { return };
     let all = ["10.66.0.1:7001", "[fd66::1]:7002", "127.0.0.1:7003"];
     let servers = all.map(|at| world.shouts(at));
-    let home = Home::new();
     home.tenant("acme", &python(r#"["10.66.0.1:7001", "[fd66::1]:7002", "localhost:7003"]"#));
-    let supervisor = world.start(&home);
+    let supervisor = world.start(home);
     let mut session = supervisor.connect("acme");
     session.initialize(json!({}));
     for (host, port) in

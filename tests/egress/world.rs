@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::support::{Home, Session, Supervisor, tenantd, test_user};
+use crate::support::{Home, Session, Supervisor, test_user};
 
 /// An address that is a stranger's to whoever judges it, and this world's own.
 pub(crate) const PUBLIC: &str = "93.184.215.14";
@@ -73,16 +73,13 @@ impl World {
 
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
-        let mut command = Command::new("nsenter");
-        command.args(["--net", "--mount", "--target", &self.holder.id().to_string(), "--"]);
-        if let Some(user) = test_user() {
-            command.args(["setpriv", "--clear-groups", "--reuid", &user.uid.to_string()]);
-            command.args(["--regid", &user.gid.to_string(), "--"]);
+        let holder = self.holder.id().to_string();
+        let mut wrapper = vec!["nsenter", "--net", "--mount", "--target", &holder, "--"];
+        let ids = test_user().map(|user| (user.uid.to_string(), user.gid.to_string()));
+        if let Some((uid, gid)) = &ids {
+            wrapper.extend(["setpriv", "--clear-groups", "--reuid", uid, "--regid", gid, "--"]);
         }
-        command.arg(tenantd()).args(["serve", "--user"]);
-        command.env("TENANTD_HOME", home.path()).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        home.launch(command)
+        home.launch(home.user_command(&wrapper))
     }
 
     /// A server in it that answers each connection with what it heard, in capitals.

@@ -10,7 +10,10 @@ use crate::support::{Era, Held, Home, Session, Supervisor, descendants, left_aft
 const SOON: Duration = Duration::from_secs(3);
 
 fn home() -> Home {
-    let home = Home::new();
+    with_a_tenant(Home::new())
+}
+
+fn with_a_tenant(home: Home) -> Home {
     home.tenant("acme", &strict_tenant("", ""));
     home
 }
@@ -37,8 +40,17 @@ fn named(supervisor: &Supervisor<'_>, name: &str) -> Held {
 
 #[test]
 fn a_server_that_daemonises_dies_with_whoever_of_its_line_is_killed() {
+    die_with_their_line(Home::new);
+}
+
+#[test]
+fn a_server_in_a_namespace_of_bubblewraps_that_daemonises_dies_as_well() {
+    die_with_their_line(Home::with_bubblewrap);
+}
+
+fn die_with_their_line(make: fn() -> Home) {
     for victim in ["puppet", "tenantd-init", "tenantd-keeper"] {
-        let home = home();
+        let home = with_a_tenant(make());
         let supervisor = home.start();
         let (session, daemon) = daemonised(&supervisor);
         named(&supervisor, victim).kill();

@@ -120,8 +120,16 @@ fn assert_closed(account: &Account, tried: usize) {
 
 #[test]
 fn what_a_server_of_a_user_starts_finds_every_way_out_closed() {
-    let home = Home::new();
-    tenants(&home, "");
+    assert_closed_to_users(&Home::new());
+}
+
+#[test]
+fn where_bubblewrap_makes_the_user_namespaces_they_are_as_closed() {
+    assert_closed_to_users(&Home::with_bubblewrap());
+}
+
+fn assert_closed_to_users(home: &Home) {
+    tenants(home, "");
     // Whoever starts a supervisor may have left something open.
     let left = rustix::io::dup(std::io::stdin()).expect("a copy");
     rustix::io::fcntl_setfd(&left, rustix::io::FdFlags::empty()).expect("set");
@@ -131,8 +139,8 @@ fn what_a_server_of_a_user_starts_finds_every_way_out_closed() {
         session.open(Era::Legacy);
         session
     });
-    give_a_ledger(&home);
-    assert_closed(&probed(&home, &supervisor, sessions), 160);
+    give_a_ledger(home);
+    assert_closed(&probed(home, &supervisor, sessions), 160);
     supervisor.stop();
 }
 

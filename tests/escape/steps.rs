@@ -17,11 +17,15 @@ use crate::support::{DEADLINE, Held, Home, LEGACY, Supervisor, descendants, left
 const CUTS: u32 = 32;
 /// How much later: a start takes some milliseconds, so that all cuts together cover it.
 const LATER: Duration = Duration::from_micros(300);
+/// The same where bubblewrap is started on the way.
+const LATER_WITH_BUBBLEWRAP: Duration = Duration::from_micros(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     /// The process that the supervisor started, which becomes the keeper.
     Stage,
+    /// Its first child, which makes the namespaces.
+    Leader,
     /// The youngest of its descendants.
     Youngest,
     Mux,
@@ -106,6 +110,7 @@ fn cut(home: &Home, supervisor: Supervisor<'_>, victim: Victim, after: Duration)
     let steps = below.len();
     match victim {
         Victim::Stage => stage.kill(),
+        Victim::Leader => below.first().unwrap_or(&stage).kill(),
         Victim::Youngest => below.last().unwrap_or(&stage).kill(),
         Victim::Mux => mux.kill(),
         Victim::Supervisor => {}
@@ -134,11 +139,14 @@ fn end(client: &mut Child) {
 }
 
 fn cut_at_every_step(victim: Victim) {
-    let home = Home::new();
+    cut_all(&Home::new(), victim, LATER);
+}
+
+fn cut_all(home: &Home, victim: Victim, later: Duration) {
     home.tenant(&tenant(), &strict_tenant("", ""));
     let mut steps = BTreeSet::new();
     for number in 0..CUTS {
-        steps.insert(cut(&home, home.start(), victim, LATER * number));
+        steps.insert(cut(home, home.start(), victim, later * number));
         let cells = fs::read_dir(home.path().join("run/cells")).into_iter().flatten().flatten();
         let cells: Vec<_> = cells.map(|entry| entry.file_name()).collect();
         assert!(cells.is_empty(), "{victim:?}, cut {number}: {cells:?}");
@@ -165,4 +173,18 @@ fn a_start_whose_mux_is_killed_leaves_nothing() {
 #[test]
 fn a_start_whose_supervisor_is_killed_leaves_nothing() {
     cut_at_every_step(Victim::Supervisor);
+}
+
+#[test]
+fn a_start_with_bubblewrap_whose_stage_or_leader_is_killed_leaves_nothing() {
+    for victim in [Victim::Stage, Victim::Leader] {
+        cut_all(&Home::with_bubblewrap(), victim, LATER_WITH_BUBBLEWRAP);
+    }
+}
+
+#[test]
+fn a_start_whose_bubblewrap_or_mux_is_killed_leaves_nothing() {
+    for victim in [Victim::Youngest, Victim::Mux] {
+        cut_all(&Home::with_bubblewrap(), victim, LATER_WITH_BUBBLEWRAP);
+    }
 }

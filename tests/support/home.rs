@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::groups::remove_groups;
 use super::processes::{Held, descendants, known_inside_as, left_after, working_below};
 use super::session::{DEADLINE, Session, readable};
-use super::tenantd;
 use super::weapon::as_user;
+use super::{child, tenantd};
 
 /// How long everything that a supervisor started may outlive its SIGTERM.
 const GONE: Duration = Duration::from_secs(5);
@@ -61,6 +61,8 @@ pub(crate) struct Home {
     root: tempfile::TempDir,
     /// Whether it is root's: a system supervisor believes no other configuration.
     system: bool,
+    /// What becomes the supervisor of user mode, where that is not the binary at once.
+    starter: Option<PathBuf>,
 }
 
 impl Home {
@@ -76,9 +78,16 @@ impl Home {
         Self::of(true, 0o711)
     }
 
+    /// As [`Home::new`], for a supervisor that can make no user namespace by itself, as bubblewrap can.
+    pub(crate) fn with_bubblewrap() -> Self {
+        let mut home = Self::new();
+        home.starter = Some(child("only_bubblewrap"));
+        home
+    }
+
     fn of(system: bool, mode: u32) -> Self {
         let root = tempfile::Builder::new().prefix("td-").tempdir_in("/tmp").expect("a directory");
-        let home = Self { root, system };
+        let home = Self { root, system, starter: None };
         fs::set_permissions(home.path(), Permissions::from_mode(mode)).expect("chmod");
         home.own(home.path());
         home.directory("config/tenants.d");
@@ -202,9 +211,14 @@ impl Home {
 
     /// As [`Home::start`], with further arguments of `serve`.
     pub(crate) fn start_with(&self, arguments: &[&str]) -> Supervisor<'_> {
-        let mut command = self.command(&["serve", "--user"]);
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut command = self.user_command(&[]);
+        as_test_user(&mut command).args(arguments);
         self.launch(command)
+    }
+
+    /// What starts a supervisor in user mode, through a command that becomes it, as who runs the test.
+    pub(crate) fn user_command(&self, wrapper: &[&str]) -> Command {
+        self.serving(wrapper, "--user")
     }
 
     /// Starts a supervisor in system mode, as who runs the test: root.
@@ -229,10 +243,15 @@ impl Home {
 
     /// What starts a supervisor in system mode.
     pub(crate) fn system_command(&self, wrapper: &[&str]) -> Command {
-        let words = ["serve", "--system"].map(AsRef::as_ref);
-        let mut all = wrapper.iter().map(AsRef::as_ref).chain([tenantd().as_os_str()]);
+        self.serving(wrapper, "--system")
+    }
+
+    fn serving(&self, wrapper: &[&str], mode: &str) -> Command {
+        let starter = self.starter.iter().map(|starter| starter.as_os_str());
+        let program = starter.chain([tenantd().as_os_str()]);
+        let mut all = wrapper.iter().map(AsRef::as_ref).chain(program);
         let mut command = Command::new(all.next().expect("the binary"));
-        command.args(all).args::<[&std::ffi::OsStr; 2], _>(words);
+        command.args(all).args(["serve", mode]);
         command.env("TENANTD_HOME", self.path()).current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

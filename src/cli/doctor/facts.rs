@@ -10,15 +10,24 @@ use super::machine::Fact;
 use crate::config::tenant::Layer;
 use crate::paths::{Layout, Mode};
 use crate::sys::{Argument, attempt};
+use crate::wire::stage::Backend;
 
 /// The oldest version of Landlock that tenantd is made for: that of Linux 6.1.
 const LANDLOCK: i64 = 2;
 /// The version of Landlock that keeps servers from the ports of others also without namespaces.
 const LANDLOCK_NETWORK: i64 = 4;
 
+const USER_NAMESPACES: &str = "user namespaces";
+/// The profile that leaves user namespaces to bubblewrap: part of Ubuntu's AppArmor.
+const PROFILE: &str = "/etc/apparmor.d/bwrap-userns-restrict";
+
 /// Everything, in the order of the page.
-pub(super) fn all(layout: &Layout) -> Vec<Fact> {
-    let mut all = vec![kernel(), landlock(), user_namespaces(), bubblewrap()];
+pub(super) fn all(layout: &Layout, backend: Backend) -> Vec<Fact> {
+    let namespaces = match backend {
+        Backend::Bubblewrap => by_bubblewrap(),
+        _ => user_namespaces(),
+    };
+    let mut all = vec![kernel(), landlock(), namespaces, bubblewrap()];
     all.extend(systemd(layout.mode));
     all.push(keyring(layout.mode));
     all
@@ -65,9 +74,15 @@ fn landlock() -> Fact {
     }
 }
 
+/// Where it was tried, and bubblewrap did what this program may not.
+fn by_bubblewrap() -> Fact {
+    let found = user_namespaces().found;
+    Fact::good(USER_NAMESPACES, format!("{found}; bubblewrap makes them for tenantd"))
+}
+
 /// By making one. Where that works and namespaces do not hold, it has no capabilities (AppArmor).
 fn user_namespaces() -> Fact {
-    const NAME: &str = "user namespaces";
+    const NAME: &str = USER_NAMESPACES;
     let zero = |path: &str| read(path).as_deref() == Some("0");
     let apparmor = read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns");
     let unprivileged = !nix::unistd::geteuid().is_root();
@@ -80,6 +95,11 @@ fn user_namespaces() -> Fact {
         return Fact::poor(NAME, "for root only (kernel.unprivileged_userns_clone = 0)", cure);
     }
     if unprivileged && apparmor.is_some_and(|restricts| restricts != "0") {
+        let found = "only by programs that AppArmor names \
+                     (kernel.apparmor_restrict_unprivileged_userns = 1)";
+        if find("bwrap").is_none() && Path::new(PROFILE).exists() {
+            return Fact::poor(NAME, found, "sudo apt-get install bubblewrap");
+        }
         // A profile that allows it to this program alone.
         let program = std::env::current_exe().unwrap_or_default();
         let profile =
@@ -88,8 +108,6 @@ fn user_namespaces() -> Fact {
             "printf 'abi <abi/4.0>,\\n{profile}\\n' | sudo tee /etc/apparmor.d/tenantd && \
              sudo systemctl reload apparmor"
         );
-        let found = "only by programs that AppArmor names \
-                     (kernel.apparmor_restrict_unprivileged_userns = 1)";
         return Fact::poor(NAME, found, cure);
     }
     match ask("unshare", &["--user", "--map-current-user", "true"], &[]) {
@@ -106,7 +124,7 @@ fn bubblewrap() -> Fact {
         Some(path) => Fact::good("bubblewrap", path.display().to_string()),
         None => Fact::good(
             "bubblewrap",
-            "not installed; needed only where AppArmor restricts user namespaces",
+            "not installed; needed only where AppArmor leaves user namespaces to it",
         ),
     }
 }
@@ -221,7 +239,7 @@ mod tests {
     fn what_is_poor_says_what_to_type() {
         for mode in [Mode::User, Mode::System] {
             let layout = Layout::rooted(mode, Path::new("/nonexistent"));
-            for fact in all(&layout) {
+            for fact in all(&layout, Backend::UserNamespace) {
                 assert!(fact.good || fact.cure.is_some(), "{fact:?}");
                 assert!(!fact.found.is_empty(), "{fact:?}");
             }

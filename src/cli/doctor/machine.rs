@@ -93,7 +93,7 @@ fn examine(layout: &Layout, strength: &Strength, running: Option<&SupervisorStat
     let layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, &strength));
     let strict = required.iter().all(|layer| strength.held.contains(layer));
     let mut machine = vec![Fact::good("backend", strength.backend.as_str())];
-    machine.extend(facts::all(layout));
+    machine.extend(facts::all(layout, strength.backend));
     machine.push(supervisor(layout.mode, running));
     let mode = layout.mode.as_str().to_owned();
     Findings { mode, strict, required, layers: layers.into(), machine }
