@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
@@ -63,11 +64,22 @@ pub(super) fn namespaces(plan: &StagePlan) -> Result<(), Failure> {
     if plan.backend == Backend::Bubblewrap {
         bubblewrap::enter().map_err(failed)?;
     }
+    let before = mounts().map_err(failed)?;
     unshare(flags).map_err(|error| failed(error.into()))?;
+    if mounts().map_err(failed)? == before {
+        // The root that is made next would be everybody's.
+        return Err(failed(io::Error::other("the mounts are still those of the host")));
+    }
     if plan.backend == Backend::UserNamespace {
         map(uid, gid).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Which mount namespace this process is in (namespaces(7)).
+fn mounts() -> io::Result<(u64, u64)> {
+    let namespace = std::fs::metadata("/proc/self/ns/mnt")?;
+    Ok((namespace.dev(), namespace.ino()))
 }
 
 /// Maps the one user and group to themselves (user_namespaces(7)): every file and path means inside what
