@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::support::{DEADLINE, Held, Supervisor, left_after};
+use crate::support::{DEADLINE, Held, Supervisor, left_after, wait_until};
 
 /// What Debian's Chromium is called, its helpers included: `chromium`, `chrome_crashpad`.
 const NAME: &str = "chrom";
@@ -59,9 +59,8 @@ pub(crate) fn assert_gone(browser: Vec<Held>) {
     assert_eq!(left_after(browser, DEADLINE), Vec::<String>::new());
 }
 
-/// Asserts that there is no browser at all.
-#[track_caller]
-pub(crate) fn assert_none(supervisor: &Supervisor<'_>) {
-    let left: Vec<_> = browsers(supervisor).into_iter().map(|held| held.name).collect();
-    assert!(left.is_empty(), "{left:?}");
+/// Waits until there is no browser at all: what has ended is there until it is buried, and what was born
+/// meanwhile was not held.
+pub(crate) fn until_none(supervisor: &Supervisor<'_>) {
+    wait_until("no browser is left", || browsers(supervisor).is_empty());
 }

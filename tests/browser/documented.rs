@@ -35,7 +35,8 @@ fn files(packages: &Packages) -> Vec<(&'static str, String)> {
 /// The tenant file of the browser.
 pub(crate) fn browser(packages: &Packages) -> String {
     let mut files = files(packages).into_iter();
-    let (_, file) = files.find(|(heading, _)| heading.contains("browser")).expect("a browser's file");
+    let (_, file) =
+        files.find(|(heading, _)| heading.contains("browser")).expect("a browser's file");
     assert!(file.contains("playwright-mcp") && file.contains("/usr/bin/chromium"), "{file}");
     file
 }

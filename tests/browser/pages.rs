@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::confined::{assert_confined, assert_gone, assert_none, browsers};
+use crate::confined::{assert_confined, assert_gone, browsers, until_none};
 use crate::documented;
 use crate::site::Site;
 use crate::support::{Home, Packages, Session, said};
@@ -44,12 +44,23 @@ pub(crate) fn visit(session: &mut Session, url: &str) {
     assert!(said(&result).contains("Page Title: Front desk"), "{result}");
 }
 
-/// Why the page does not come.
+/// Asserts that the page does not come, for this reason.
 #[track_caller]
-fn refused(session: &mut Session, url: &str) -> String {
+fn refused(session: &mut Session, url: &str, why: &str) {
     let result = session.call("browser_navigate", json!({"url": url}));
     assert_eq!(result["isError"], true, "{url}: {result}");
-    said(&result).to_owned()
+    assert!(said(&result).contains(why), "{url}: {result}");
+}
+
+/// What scripts of the page get of these, in their order: the status, or what they are told instead.
+fn fetched(session: &mut Session, urls: &[&str]) -> Value {
+    let script = format!(
+        "() => Promise.all({urls:?}.map((url) => fetch(url).then((it) => it.status, (it) => it.name)))"
+    );
+    let result = session.call("browser_evaluate", json!({"function": script}));
+    let text = said(&result).strip_prefix("### Result\n").expect("a result");
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    values.next().expect("a value").expect("JSON")
 }
 
 /// The page as the model reads it.
@@ -110,7 +121,7 @@ fn a_browser_opens_reads_fills_and_pictures_a_listed_page_and_leaves_nothing_beh
     assert_confined(&browser, &home.server("acme"), user);
     assert!(session.close().success());
     assert_gone(browser);
-    assert_none(&supervisor);
+    until_none(&supervisor);
     supervisor.stop();
 }
 
@@ -124,24 +135,32 @@ fn a_browser_reaches_no_host_port_or_file_that_is_not_listed() {
     home.tenant("acme", &documented::browser(&packages));
     let supervisor = world.start(&home);
     let mut session = opened(supervisor.connect("acme"));
-    for url in [
-        "http://api.acme.lan/",
+    visit(&mut session, "http://wiki.acme.lan/");
+    let listed = fetched(&mut session, &["http://wiki.acme.lan/greeting"]);
+    assert_eq!(listed, json!([200]));
+    let before = site.asked();
+    assert!(before.contains(&"wiki.acme.lan /greeting".to_owned()), "{before:?}");
+    let unlisted = [
+        "http://api.acme.lan/greeting",
+        "https://api.acme.lan/greeting",
         "http://wiki.acme.lan:8080/",
-        "http://127.0.0.1/",
-        "http://localhost/",
+        "http://127.0.0.1/greeting",
+        "http://localhost/greeting",
         "http://10.66.0.1/",
         &format!("http://{public}/"),
         "https://public.wild.example/",
-    ] {
-        let why = refused(&mut session, url);
-        assert!(why.contains("net::ERR_") || why.contains("chrome-error:"), "{url}: {why}");
+    ];
+    let told = fetched(&mut session, &unlisted);
+    assert_eq!(told, json!(unlisted.map(|_| "TypeError")));
+    refused(&mut session, "file:///etc/passwd", "\"file:\" protocol is blocked");
+    refused(&mut session, "https://public.wild.example/", "net::ERR_TUNNEL_CONNECTION_FAILED");
+    let (asked, taken) = (site.asked(), others.map(|other| other.taken()));
+    assert!(asked.iter().all(|line| line.starts_with("wiki.acme.lan ")), "{asked:?}");
+    assert_eq!(taken, [0, 0, 0]);
+    for denied in ["host=public.wild.example port=443", "this proxy knows the method CONNECT only"]
+    {
+        logged(&home, "acme", &["main denied", denied], 1);
     }
-    let why = refused(&mut session, "file:///etc/passwd");
-    assert!(why.contains("file:"), "{why}");
-    assert_eq!((site.asked(), others.map(|other| other.taken())), (Vec::new(), [0, 0, 0]));
-    logged(&home, "acme", &["main denied", "host=public.wild.example port=443"], 1);
-    // All that was for want of an entry, not of a browser.
-    visit(&mut session, "http://wiki.acme.lan/");
     session.close();
     supervisor.stop();
 }

@@ -24,6 +24,8 @@ const [address, port, key, certificate] = process.argv.slice(2);
 
 function answer(request, response) {
   const url = new URL(request.url, "http://site");
+  // Any page may read this site: what keeps one from it is not the browser's own rule.
+  response.setHeader("Access-Control-Allow-Origin", "*");
   process.stdout.write(`${request.headers.host} ${url.pathname}\n`);
   if (url.pathname === "/") {
     response.setHeader("Content-Type", "text/html; charset=utf-8").end(PAGE);

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::confined::{assert_confined, assert_gone, assert_none, browsers};
+use crate::confined::{assert_confined, assert_gone, browsers, until_none};
 use crate::documented;
 use crate::pages::{greet, ground, opened, snapshot, visit};
 use crate::site::Site;
@@ -57,6 +57,6 @@ fn in_system_mode_each_session_has_a_browser_that_is_a_user_of_its_tenants_own()
     let second = browsers(&supervisor);
     assert!(other.close().success());
     assert_gone(second);
-    assert_none(&supervisor);
+    until_none(&supervisor);
     supervisor.stop();
 }
