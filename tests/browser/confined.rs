@@ -29,9 +29,15 @@ fn namespace(pid: &str, kind: &str) -> String {
     link.to_str().expect("UTF-8").to_owned()
 }
 
-/// Asserts that a browser runs, that all of it is in the sandbox of this one server, as this user.
+/// Asserts that a browser runs, that all of it is in the sandbox of this one server, as this user, and nothing of
+/// it where the supervisor is.
 #[track_caller]
-pub(crate) fn assert_confined(browser: &[Held], server: &Held, uid: u32) {
+pub(crate) fn assert_confined(
+    browser: &[Held],
+    server: &Held,
+    supervisor: &Supervisor<'_>,
+    uid: u32,
+) {
     let names: Vec<_> = browser.iter().map(|held| &held.name).collect();
     assert!(browser.len() >= FEWEST, "{names:?}");
     for held in browser {
@@ -40,7 +46,7 @@ pub(crate) fn assert_confined(browser: &[Held], server: &Held, uid: u32) {
         for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
             let inside = namespace(&pid, kind);
             assert_eq!(inside, namespace(&server.pid.to_string(), kind), "{what}: {kind}");
-            assert_ne!(inside, namespace("self", kind), "{what}: {kind}");
+            assert_ne!(inside, namespace(&supervisor.pid().to_string(), kind), "{what}: {kind}");
         }
         assert_eq!(status["NSpid"].split_whitespace().count(), 2, "{what}");
         let uids: BTreeSet<&str> = status["Uid"].split_whitespace().collect();

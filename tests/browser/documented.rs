@@ -1,8 +1,11 @@
 //! The tenant files of `docs/servers.md`, with the directories that the page invents put where things are here.
 
 use std::path::Path;
+use std::process::Command;
 
-use crate::support::{Home, Packages};
+use serde_json::{Value, json};
+
+use crate::support::{Home, Packages, as_test_user};
 
 const PAGE: &str = include_str!("../../docs/servers.md");
 /// Where the page installs programs.
@@ -32,12 +35,16 @@ fn files(packages: &Packages) -> Vec<(&'static str, String)> {
     found
 }
 
+/// The tenant file whose server this is.
+fn file_with(packages: &Packages, server: &str) -> String {
+    let found = files(packages).into_iter().find(|(_, file)| file.contains(server));
+    found.unwrap_or_else(|| panic!("the page has no file with {server}")).1
+}
+
 /// The tenant file of the browser.
 pub(crate) fn browser(packages: &Packages) -> String {
-    let mut files = files(packages).into_iter();
-    let (_, file) =
-        files.find(|(heading, _)| heading.contains("browser")).expect("a browser's file");
-    assert!(file.contains("playwright-mcp") && file.contains("/usr/bin/chromium"), "{file}");
+    let file = file_with(packages, "playwright-mcp");
+    assert!(file.contains("/usr/bin/chromium"), "{file}");
     file
 }
 
@@ -45,7 +52,7 @@ pub(crate) fn browser(packages: &Packages) -> String {
 fn every_tenant_file_of_the_page_is_right_and_has_no_key_without_effect() {
     let Some(packages) = Packages::find() else { return };
     let files = files(&packages);
-    assert!(files.len() >= 4, "{files:?}");
+    assert!(files.len() >= 5, "{files:?}");
     for (heading, file) in files {
         let home = Home::new();
         home.tenant("acme", &file);
@@ -54,4 +61,50 @@ fn every_tenant_file_of_the_page_is_right_and_has_no_key_without_effect() {
         assert!(check.status.success(), "{heading}: {page}\n{file}");
         assert!(!page.contains("NOT ENFORCED"), "{heading}: {page}\n{file}");
     }
+}
+
+/// What the Git server's file expects there.
+fn make_repository(home: &Home) {
+    let repository = home.directory("state/tenants/acme/data/repository");
+    let mut git = Command::new("git");
+    git.args(["init", "--quiet", "--initial-branch=trunk"])
+        .arg(&repository)
+        .env("HOME", &repository);
+    assert!(as_test_user(&mut git).status().expect("git").success());
+}
+
+#[test]
+fn every_server_of_the_page_starts_from_its_file_and_lists_its_tools() {
+    let Some(packages) = Packages::find() else { return };
+    for (heading, file) in files(&packages) {
+        let home = Home::new();
+        home.tenant("acme", &file);
+        make_repository(&home);
+        let supervisor = home.start();
+        let mut session = supervisor.connect("acme");
+        let answer = session.initialize(json!({}));
+        assert!(answer.get("error").is_none(), "{heading}: {answer}\n{file}");
+        let tools = session.result("tools/list", json!({}));
+        let stands_in = |tool: &Value| tool["name"] == "tenantd_status";
+        let tools = tools["tools"].as_array().expect("a list");
+        assert!(!tools.is_empty() && !tools.iter().any(stands_in), "{heading}: {tools:?}\n{file}");
+        session.close();
+        supervisor.stop();
+    }
+}
+
+#[test]
+fn the_memory_server_of_the_page_keeps_what_it_knows_in_its_tenants_data() {
+    let Some(packages) = Packages::find() else { return };
+    let home = Home::new();
+    home.tenant("acme", &file_with(&packages, "mcp-server-memory"));
+    let supervisor = home.start();
+    let mut session = supervisor.connect("acme");
+    session.initialize(json!({}));
+    let entity = json!({"name": "Ada", "entityType": "person", "observations": ["counts"]});
+    session.call("create_entities", json!({"entities": [entity]}));
+    let kept = std::fs::read_to_string(home.data("acme").join("memory.jsonl"));
+    assert!(kept.expect("a file of the tenant's").contains("Ada"));
+    session.close();
+    supervisor.stop();
 }

@@ -118,7 +118,7 @@ fn a_browser_opens_reads_fills_and_pictures_a_listed_page_and_leaves_nothing_beh
 
     let browser = browsers(&supervisor);
     let user = crate::support::test_user().map_or(0, |user| user.uid.as_raw());
-    assert_confined(&browser, &home.server("acme"), user);
+    assert_confined(&browser, &home.server("acme"), &supervisor, user);
     assert!(session.close().success());
     assert_gone(browser);
     until_none(&supervisor);

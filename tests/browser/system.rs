@@ -45,7 +45,7 @@ fn in_system_mode_each_session_has_a_browser_that_is_a_user_of_its_tenants_own()
     visit(&mut session, "http://wiki.acme.lan/");
     greet(&mut session, "Ada");
     let first = browsers(&supervisor);
-    assert_confined(&first, &server(&supervisor), uid(&home));
+    assert_confined(&first, &server(&supervisor), &supervisor, uid(&home));
 
     let mut other = connect(&home);
     visit(&mut other, "http://wiki.acme.lan/");
