@@ -9,6 +9,7 @@ mod support;
 #[path = "../egress/world.rs"]
 mod world;
 
+mod authority;
 mod confined;
 mod documented;
 mod pages;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::authority::Authority;
 use crate::confined::{assert_confined, assert_gone, browsers, until_none};
 use crate::documented;
 use crate::site::Site;
@@ -166,23 +167,28 @@ fn a_browser_reaches_no_host_port_or_file_that_is_not_listed() {
 }
 
 #[test]
-fn a_browser_reaches_names_behind_a_wildcard_by_the_proxy_that_its_environment_names() {
+fn a_browser_reaches_names_behind_a_wildcard_by_the_proxy_and_trusts_the_authority_of_the_house() {
     let Some((world, packages)) = ground() else { return };
     let home = Home::new();
-    let name = "www.example.com";
-    let mut site = Site::open_tls(&world, &packages, &home, (PUBLIC, 443), name);
-    // Nobody has signed this site's certificate.
-    let file = documented::browser(&packages);
-    let trusting = file.replace("\"--isolated\"", "\"--isolated\", \"--ignore-https-errors\"");
-    assert_ne!(trusting, file);
-    home.tenant("acme", &trusting);
+    let authority = Authority::new(&home, &["www.example.com", "wiki.acme.lan"]);
+    let mut site = Site::open_tls(&world, &packages, &authority, (PUBLIC, 443));
+    let _wiki = Site::open_tls(&world, &packages, &authority, ("127.0.0.1", 443));
+    home.tenant("acme", &documented::browser(&packages));
     let supervisor = world.start(&home);
+    // Before anybody told it of the authority.
+    let mut stranger = opened(supervisor.connect("acme"));
+    refused(&mut stranger, "https://www.example.com/", "net::ERR_CERT_AUTHORITY_INVALID");
+    stranger.close();
+    authority.trusted_in(&world);
     let mut session = opened(supervisor.connect("acme"));
-    visit(&mut session, &format!("https://{name}/"));
+    visit(&mut session, "https://www.example.com/");
     greet(&mut session, "Grace");
     let asked = site.asked();
-    assert!(asked.contains(&format!("{name} /greeting")), "{asked:?}");
+    assert!(asked.contains(&"www.example.com /greeting".to_owned()), "{asked:?}");
     logged(&home, "acme", &["main allowed", "host=www.example.com port=443"], 1);
+    // A page from behind the proxy has what comes from an exact host, which is of the loopback interface here.
+    let mixed = fetched(&mut session, &["https://wiki.acme.lan/greeting"]);
+    assert_eq!(mixed, json!([200]));
     session.close();
     supervisor.stop();
 }

@@ -1,10 +1,11 @@
 //! The web site of `site.mjs`, in a world of the test's own.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{DEADLINE, Home, Lines, Packages};
+use crate::authority::Authority;
+use crate::support::{DEADLINE, Lines, Packages};
 use crate::world::World;
 
 /// A running site; its drop ends it.
@@ -19,26 +20,17 @@ impl Site {
         Self::start(world, packages, at, &[])
     }
 
-    /// Serves HTTPS, with a certificate of its own that nobody has signed.
+    /// Serves HTTPS, with a certificate of this authority's.
     pub(crate) fn open_tls(
         world: &World,
         packages: &Packages,
-        home: &Home,
+        authority: &Authority,
         at: (&str, u16),
-        name: &str,
     ) -> Self {
-        let (key, certificate) = (home.path().join("key.pem"), home.path().join("cert.pem"));
-        let mut openssl = Command::new("openssl");
-        openssl.args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec"]);
-        openssl.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", &format!("/CN={name}")]);
-        openssl.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
-        openssl.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
-        let made = openssl.output().expect("openssl");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Self::start(world, packages, at, &[&key, &certificate])
+        Self::start(world, packages, at, &authority.signed())
     }
 
-    fn start(world: &World, packages: &Packages, at: (&str, u16), files: &[&Path]) -> Self {
+    fn start(world: &World, packages: &Packages, at: (&str, u16), files: &[PathBuf]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser/site.mjs");
         let mut node = Command::new(packages.node());
         node.arg(script).arg(at.0).arg(at.1.to_string()).args(files);
