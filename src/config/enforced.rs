@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 35] = [
+const TENANT: [&str; 43] = [
     "name",
     "status",
     "trial_until",
@@ -24,6 +24,10 @@ const TENANT: [&str; 35] = [
     "server.shared_capabilities",
     "server.default",
     "server.sandbox.network",
+    "server.sandbox.read",
+    "server.sandbox.write",
+    "server.sandbox.tmp",
+    "server.sandbox.data_exec",
     "server.sandbox.require",
     "server.sandbox.groups",
     "grant.users",
@@ -39,6 +43,10 @@ const TENANT: [&str; 35] = [
     "quota.processes",
     "quota.io",
     "sandbox.network",
+    "sandbox.read",
+    "sandbox.write",
+    "sandbox.tmp",
+    "sandbox.data_exec",
     "sandbox.require",
     "sandbox.groups",
     "features",

@@ -18,8 +18,8 @@ use crate::support::{Home, Session, Supervisor, test_user};
 pub(crate) const PUBLIC: &str = "93.184.215.14";
 
 /// What the world's own table of hosts says.
-const HOSTS: &str = "127.0.0.1 localhost db.acme.lan api.acme.lan deep.wild.example\n\
-                     93.184.215.14 public.wild.example\n\
+const HOSTS: &str = "127.0.0.1 localhost db.acme.lan api.acme.lan wiki.acme.lan deep.wild.example\n\
+                     93.184.215.14 public.wild.example www.example.com\n\
                      10.66.0.1 house.wild.example\n";
 
 /// A world, held open by a process in it.
@@ -71,13 +71,28 @@ impl World {
         })
     }
 
+    /// The command before one that is to run in it.
+    pub(crate) fn entering(&self) -> [String; 6] {
+        let pid = self.holder.id().to_string();
+        ["nsenter", "--net", "--mount", "--target", &pid, "--"].map(str::to_owned)
+    }
+
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
+<<<<<<< HEAD
         let holder = self.holder.id().to_string();
         let mut wrapper = vec!["nsenter", "--net", "--mount", "--target", &holder, "--"];
         let ids = test_user().map(|user| (user.uid.to_string(), user.gid.to_string()));
         if let Some((uid, gid)) = &ids {
             wrapper.extend(["setpriv", "--clear-groups", "--reuid", uid, "--regid", gid, "--"]);
+=======
+        let [nsenter, arguments @ ..] = self.entering();
+        let mut command = Command::new(nsenter);
+        command.args(arguments);
+        if let Some(user) = test_user() {
+            command.args(["setpriv", "--clear-groups", "--reuid", &user.uid.to_string()]);
+            command.args(["--regid", &user.gid.to_string(), "--"]);
+>>>>>>> chromium
         }
         home.launch(home.user_command(&wrapper))
     }

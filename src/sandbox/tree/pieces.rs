@@ -65,11 +65,14 @@ impl Piece {
 const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
 
 /// What programs read of /etc to run at all: where libraries are, whom to trust, which time it is. Nothing
-/// here is a secret or says anything of other users.
-const SETTINGS: [&str; 18] = [
+/// here is a secret or says anything of other users. Debian's launcher of Chromium ends without its own
+/// directory, and a browser that does not see the policies of the house would not keep to them.
+const SETTINGS: [&str; 20] = [
     "/etc/alternatives",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
+    "/etc/chromium",
+    "/etc/chromium.d",
     "/etc/crypto-policies",
     "/etc/debian_version",
     "/etc/fonts",
