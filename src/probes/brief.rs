@@ -19,6 +19,8 @@ pub struct Brief {
     pub processes: BTreeMap<String, Known>,
     /// Pathname sockets outside: `session`, `control`, `cell`, `bus`, `private`, `public`.
     pub sockets: BTreeMap<String, String>,
+    /// The control groups that hold the server.
+    pub groups: Groups,
     /// Objects that the kernel keeps by name.
     pub objects: Objects,
     /// A file outside that is this uid's own, or everybody's.
@@ -67,6 +69,16 @@ pub struct House {
     pub state: Option<String>,
     /// Of the logs.
     pub log: Option<String>,
+}
+
+/// The control groups that hold the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// Whether they are said to hold its limits.
+    pub bounded: bool,
+    /// Their directories on the host, in each hierarchy: those of the tenant's mux, and those above.
+    pub places: Vec<String>,
 }
 
 /// A process outside. In another pid namespace its number may be another process's.

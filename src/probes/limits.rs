@@ -14,7 +14,7 @@ use crate::sys::{self, Forked};
 /// How far beyond a limit of processes is tried; a server may have some already, its limit counts them.
 const BEYOND: u32 = 8;
 /// The largest limit of processes that is tried: each costs a fork.
-const PROCESSES: u32 = 2048;
+pub(super) const PROCESSES: u32 = 2048;
 /// The largest limit of descriptors that is tried.
 const DESCRIPTORS: u32 = 1 << 16;
 /// How far beyond its size /tmp is filled, bytes.
@@ -76,7 +76,7 @@ fn descriptors(most: u32) -> Attempt {
 }
 
 /// Starts processes that wait, until one is refused; then all end with the pipe that they wait at.
-fn processes(most: u32) -> Attempt {
+pub(super) fn processes(most: u32) -> Attempt {
     let Ok((waits, ends)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else {
         return Attempt::failed("no pipe");
     };
