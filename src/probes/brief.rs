@@ -33,6 +33,8 @@ pub struct Brief {
     pub namespaces: BTreeMap<String, String>,
     /// How many processes the tenant may have; without it no limit is claimed.
     pub processes_max: Option<u32>,
+    /// How much memory one process may have, bytes; without it no limit of a process's own is claimed.
+    pub memory_max: Option<u64>,
     /// How many descriptors one process may have.
     pub open_files_max: Option<u32>,
     /// The size of /tmp, bytes.
@@ -75,8 +77,8 @@ pub struct House {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Groups {
-    /// Whether they are said to hold its limits.
-    pub bounded: bool,
+    /// How many processes they allow; nothing where no limit is said to be held by a group.
+    pub processes: Option<u32>,
     /// Their directories on the host, in each hierarchy: those of the tenant's mux, and those above.
     pub places: Vec<String>,
 }

@@ -23,10 +23,7 @@ pub(super) const PROBES: &[Probe] = &[
         "groups.processes",
         "more processes are started than the control group allows",
         "fork",
-        |s| match s.brief.groups.bounded {
-            true => with(s.brief.processes_max, "the limit of processes", bomb),
-            false => Attempt::failed("no control group is said to hold"),
-        },
+        |s| with(s.brief.groups.processes, "a control group that bounds it", bomb),
     ),
     probe("groups.left", "the control group is left", "write cgroup.procs", |s| {
         // 0 is who writes (cgroups(7)).

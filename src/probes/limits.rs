@@ -55,6 +55,9 @@ pub(super) const PROBES: &[Probe] =
             let most = s.brief.processes_max.filter(|most| *most <= PROCESSES);
             with(most, "the limit of processes", processes)
         }),
+        probe("limits.memory", "one process takes more memory than allowed", "mmap", |s| {
+            with(s.brief.memory_max, "a limit of a process's own memory", memory)
+        }),
         probe("limits.tmp", "/tmp is filled beyond its size", "fallocate", |s| {
             with(s.brief.tmp_bytes.filter(|bytes| *bytes <= TMP), "the size of /tmp", tmp)
         }),
@@ -100,6 +103,16 @@ pub(super) fn processes(most: u32) -> Attempt {
     match refused {
         Some(error) => Attempt::blocked(format!("{error} after {started}")),
         None => Attempt::open(format!("{started} ran")),
+    }
+}
+
+/// Asked for and not touched, so that nobody else goes short.
+fn memory(most: u64) -> Attempt {
+    let mut taken: Vec<u8> = Vec::new();
+    let refused = usize::try_from(most + MORE).map(|bytes| taken.try_reserve_exact(bytes).is_err());
+    match refused {
+        Ok(refused) => Attempt::open_if(!refused, format!("{} bytes", taken.capacity())),
+        Err(_) => Attempt::failed("the limit is too high to be tried"),
     }
 }
 

@@ -42,7 +42,8 @@ pub(super) fn quota(layout: &Layout, number: Option<u32>) -> Fact {
     let place = File::open(there).ok();
     let mount = place.as_ref().and_then(Mount::of);
     let shown = mount.as_ref().map_or_else(|| there.display().to_string(), Mount::shown);
-    match attempt(there, number) {
+    let ext4 = mount.as_ref().is_some_and(|mount| mount.kind == "ext4");
+    match attempt(there, number, ext4) {
         Ok(()) => Fact::good(NAME, format!("project quota ({shown})")),
         Err((NoProject::NoNumber, _)) => {
             Fact::poor(NAME, "not tried: the tenants have no uids", "tenantd check --system")
@@ -50,7 +51,7 @@ pub(super) fn quota(layout: &Layout, number: Option<u32>) -> Fact {
         Err((_, Some(lacks))) => {
             let what = match lacks {
                 Lacks::Kernel => "this kernel has no quotas",
-                Lacks::Projects => "its files belong to no projects",
+                Lacks::Projects => "its files belong to none",
                 Lacks::Option => "it is mounted without prjquota",
             };
             let found = format!("watcher: {shown} limits no projects, {what}");
@@ -64,20 +65,21 @@ pub(super) fn quota(layout: &Layout, number: Option<u32>) -> Fact {
 }
 
 /// Gives a new directory to the project; where the file system limits none, also what it lacks.
-fn attempt(at: &Path, number: Option<u32>) -> Result<(), (NoProject, Option<Lacks>)> {
+fn attempt(at: &Path, number: Option<u32>, ext4: bool) -> Result<(), (NoProject, Option<Lacks>)> {
     let refused = |error: std::io::Error| (NoProject::from(error), None);
     let trial = tempfile::Builder::new().prefix(".doctor-").tempdir_in(at).map_err(refused)?;
     storage::settle(&[trial.path()], number, None).map_err(|why| {
         let unlimited = matches!(why, NoProject::Unlimited);
-        let lacks = number.filter(|_| unlimited).map(|number| lacks(trial.path(), number));
+        let lacks = number.filter(|_| unlimited).map(|number| lacks(trial.path(), number, ext4));
         (why, lacks)
     })
 }
 
-fn lacks(trial: &Path, number: u32) -> Lacks {
+fn lacks(trial: &Path, number: u32, ext4: bool) -> Lacks {
     let Ok(trial) = File::open(trial) else { return Lacks::Option };
     let used = sys::project_use(&trial, number);
-    if used.is_err_and(|error| error.raw_os_error() == Some(ENOSYS)) {
+    // Of any other file system this number says that it has none, or has them switched off.
+    if ext4 && used.is_err_and(|error| error.raw_os_error() == Some(ENOSYS)) {
         return Lacks::Kernel;
     }
     match sys::set_project(&trial, Project { id: number, inherits: true }) {
@@ -97,10 +99,7 @@ fn cure(mount: Option<&Mount>, state: &Path, lacks: Lacks) -> String {
     let Some(Mount { kind, device, point }) = mount else { return own() };
     let root = point == "/";
     match (lacks, &**kind) {
-        (Lacks::Kernel, _) => {
-            "boot a kernel with CONFIG_QUOTA, and CONFIG_QFMT_V2 for ext4 or CONFIG_XFS_QUOTA"
-                .to_owned()
-        }
+        (Lacks::Kernel, _) => "boot a kernel with CONFIG_QUOTA and CONFIG_QFMT_V2".to_owned(),
         // A kernel without this format cannot mount what has the feature.
         (Lacks::Projects, "ext4") if root => format!(
             "modprobe quota_v2 && reboot into a rescue system; there: tune2fs -O project,quota {device}; \

@@ -111,7 +111,7 @@ impl Victims {
                 log: Some(text(&layout.log)),
             },
             processes: processes(status, b),
-            groups: groups(status, a),
+            groups: groups(a),
             sockets: sockets.into_iter().map(|(name, path)| (name.to_owned(), path)).collect(),
             objects: self.objects(),
             outside: Some(file("outside")),
@@ -196,13 +196,13 @@ fn processes(status: &StatusReply, other: &TenantStatus) -> BTreeMap<String, cra
     all.into_iter().filter_map(known).collect()
 }
 
-/// Those of the tenant in whose sandbox the probes are, and whether they hold anything.
-fn groups(status: &StatusReply, tenant: &TenantStatus) -> Groups {
+/// Where those of the tenant are in whose sandbox the probes run.
+fn groups(tenant: &TenantStatus) -> Groups {
     let mux = tenant.mux_pid.and_then(|pid| i32::try_from(pid).ok());
     let places = mux.map(groups::of).unwrap_or_default();
     let above = places.iter().filter_map(|place| place.parent());
     let places = places.iter().map(PathBuf::as_path).chain(above).map(text).collect();
-    Groups { bounded: status.supervisor.limits.starts_with("cgroup"), places }
+    Groups { processes: None, places }
 }
 
 /// A process of the server itself: what stands between it and its keeper is ours.
