@@ -97,7 +97,7 @@ fn whose(owner: Owner) -> String {
 }
 
 /// Waits until the last thread that looked is gone: the trial forks.
-fn alone() {
+pub(super) fn alone() {
     let since = Instant::now();
     let several = || std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1);
     while several() && since.elapsed() < THREAD_LEAVES {

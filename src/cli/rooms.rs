@@ -11,6 +11,7 @@ use super::connect::door::{self, Choice, Session};
 use super::failure::Failure;
 use crate::names::Target;
 use crate::paths::{Layout, Mode};
+use crate::wire::Identity;
 use crate::{builtin, supervisor};
 
 /// Runs the supervisor until it is told to stop.
@@ -41,8 +42,12 @@ pub(super) fn check(layout: &Layout, json: bool) -> anyhow::Result<u8> {
 }
 
 /// What this machine can do to confine a server, tried now.
-pub(super) fn strength(layout: &Layout) -> anyhow::Result<supervisor::Strength> {
-    supervisor::strength(layout).context("cannot try the sandbox")
+pub(super) fn strength(
+    layout: &Layout,
+    identity: Option<&Identity>,
+    runs: bool,
+) -> anyhow::Result<supervisor::Trial> {
+    supervisor::strength(layout, identity, runs).context("cannot try the sandbox")
 }
 
 /// Prints the schema of a tenant file.

@@ -64,16 +64,21 @@ fn run() -> Result<(), PostError> {
     raise_descriptor_limit();
     give_up_privileges(plan.identity.as_ref())?;
     // Without Landlock the filter is the only wall, and it is there in any case.
-    let _ = confine::to_names()?;
+    let fileless = confine::to_names()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    LocalSet::new().block_on(&runtime, serve(&plan, control, log))?;
+    LocalSet::new().block_on(&runtime, serve(&plan, control, log, &fileless))?;
     Ok(())
 }
 
-async fn serve(plan: &EgressPlan, control: OwnedFd, log: OwnedFd) -> std::io::Result<()> {
+async fn serve(
+    plan: &EgressPlan,
+    control: OwnedFd,
+    log: OwnedFd,
+    fileless: &confine::Fileless,
+) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&control, true)?;
-    confine::to_its_work()?;
+    confine::to_its_work(fileless)?;
     let control = sys::watch(control)?;
     let log = log::Log::new(plan.tenant.clone(), log.into());
     let dialer = dial::Dialer::new(plan.upstream.as_ref());

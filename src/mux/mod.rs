@@ -102,12 +102,12 @@ fn run() -> Result<(), PostError> {
     }
     let entropy = entropy()?;
     // Without Landlock the filter is the only wall, and it is there in any case.
-    let _ = confine::from_files()?;
+    let fileless = confine::from_files()?;
     parting::start()?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(plan, entropy, listener, log, memory))?;
+    local.block_on(&runtime, serve(plan, entropy, listener, log, memory, fileless))?;
     Ok(())
 }
 
@@ -125,9 +125,10 @@ async fn serve(
     listener: OwnedFd,
     log: OwnedFd,
     memory: OwnedFd,
+    fileless: confine::Fileless,
 ) -> std::io::Result<()> {
     rustix::io::ioctl_fionbio(&listener, true)?;
-    confine::to_its_descriptors()?;
+    confine::to_its_descriptors(&fileless)?;
     let listener = sys::watch(listener)?;
     let driver = driver::Driver::new(plan, entropy, log.into(), memory.into());
     spawn_local(driver.clone().keep_time());

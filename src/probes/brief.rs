@@ -19,6 +19,8 @@ pub struct Brief {
     pub processes: BTreeMap<String, Known>,
     /// Pathname sockets outside: `session`, `control`, `cell`, `bus`, `private`, `public`.
     pub sockets: BTreeMap<String, String>,
+    /// The control groups that hold the server.
+    pub groups: Groups,
     /// Objects that the kernel keeps by name.
     pub objects: Objects,
     /// A file outside that is this uid's own, or everybody's.
@@ -31,6 +33,8 @@ pub struct Brief {
     pub namespaces: BTreeMap<String, String>,
     /// How many processes the tenant may have; without it no limit is claimed.
     pub processes_max: Option<u32>,
+    /// How much memory one process may have, bytes; without it no limit of a process's own is claimed.
+    pub memory_max: Option<u64>,
     /// How many descriptors one process may have.
     pub open_files_max: Option<u32>,
     /// The size of /tmp, bytes.
@@ -67,6 +71,16 @@ pub struct House {
     pub state: Option<String>,
     /// Of the logs.
     pub log: Option<String>,
+}
+
+/// The control groups that hold the server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// How many processes they allow; nothing where no limit is said to be held by a group.
+    pub processes: Option<u32>,
+    /// Their directories on the host, in each hierarchy: those of the tenant's mux, and those above.
+    pub places: Vec<String>,
 }
 
 /// A process outside. In another pid namespace its number may be another process's.

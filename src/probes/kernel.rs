@@ -5,6 +5,7 @@ use nix::libc::{
     SYS_perf_event_open, SYS_personality, SYS_userfaultfd,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::StatVfsMountFlags;
 
 use super::attempt::{Attempt, deed, reached};
 use super::{Probe, probe};
@@ -18,6 +19,21 @@ pub(super) const PROBES: &[Probe] = &[
     probe("kernel.remount", "a read-only file system is made writable", "mount MS_REMOUNT", |_| {
         let none = None::<&str>;
         deed(mount(none, "/usr", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none))
+    }),
+    probe("kernel.proc-writable", "/proc is mounted to be written to", "statvfs", |_| {
+        writable("/proc")
+    }),
+    probe("kernel.root-writable", "the root is mounted to be written to", "statvfs", |_| {
+        writable("/")
+    }),
+    probe("kernel.programs-writable", "/usr is mounted to be written to", "statvfs", |_| {
+        writable("/usr")
+    }),
+    probe("kernel.programs-trusted", "set-user-ID programs of /usr count", "statvfs", |_| {
+        lacks("/usr", StatVfsMountFlags::NOSUID)
+    }),
+    probe("kernel.devices-trusted", "device nodes in /tmp would be opened", "statvfs", |_| {
+        lacks("/tmp", StatVfsMountFlags::NODEV)
     }),
     probe("kernel.unmount", "a file system is unmounted", "umount2", |_| {
         // With this flag the first call only asks (umount2(2)).
@@ -73,6 +89,18 @@ pub(super) const PROBES: &[Probe] = &[
     }),
     probe("kernel.x32", "a call is made by its x32 number", "getpid", |_| x32()),
 ];
+
+fn writable(path: &str) -> Attempt {
+    lacks(path, StatVfsMountFlags::RDONLY)
+}
+
+/// Whether the file system that is mounted there is mounted without this.
+pub(super) fn lacks(path: &str, flag: StatVfsMountFlags) -> Attempt {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) => Attempt::open_if(!stat.f_flag.contains(flag), format!("{:?}", stat.f_flag)),
+        Err(error) => deed(Err::<(), _>(error)),
+    }
+}
 
 fn x32() -> Attempt {
     if cfg!(target_arch = "x86_64") {

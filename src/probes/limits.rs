@@ -14,7 +14,7 @@ use crate::sys::{self, Forked};
 /// How far beyond a limit of processes is tried; a server may have some already, its limit counts them.
 const BEYOND: u32 = 8;
 /// The largest limit of processes that is tried: each costs a fork.
-const PROCESSES: u32 = 2048;
+pub(super) const PROCESSES: u32 = 2048;
 /// The largest limit of descriptors that is tried.
 const DESCRIPTORS: u32 = 1 << 16;
 /// How far beyond its size /tmp is filled, bytes.
@@ -55,6 +55,9 @@ pub(super) const PROBES: &[Probe] =
             let most = s.brief.processes_max.filter(|most| *most <= PROCESSES);
             with(most, "the limit of processes", processes)
         }),
+        probe("limits.memory", "one process takes more memory than allowed", "mmap", |s| {
+            with(s.brief.memory_max, "a limit of a process's own memory", memory)
+        }),
         probe("limits.tmp", "/tmp is filled beyond its size", "fallocate", |s| {
             with(s.brief.tmp_bytes.filter(|bytes| *bytes <= TMP), "the size of /tmp", tmp)
         }),
@@ -76,7 +79,7 @@ fn descriptors(most: u32) -> Attempt {
 }
 
 /// Starts processes that wait, until one is refused; then all end with the pipe that they wait at.
-fn processes(most: u32) -> Attempt {
+pub(super) fn processes(most: u32) -> Attempt {
     let Ok((waits, ends)) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) else {
         return Attempt::failed("no pipe");
     };
@@ -100,6 +103,16 @@ fn processes(most: u32) -> Attempt {
     match refused {
         Some(error) => Attempt::blocked(format!("{error} after {started}")),
         None => Attempt::open(format!("{started} ran")),
+    }
+}
+
+/// Asked for and not touched, so that nobody else goes short.
+fn memory(most: u64) -> Attempt {
+    let mut taken: Vec<u8> = Vec::new();
+    let refused = usize::try_from(most + MORE).map(|bytes| taken.try_reserve_exact(bytes).is_err());
+    match refused {
+        Ok(refused) => Attempt::open_if(!refused, format!("{} bytes", taken.capacity())),
+        Err(_) => Attempt::failed("the limit is too high to be tried"),
     }
 }
 

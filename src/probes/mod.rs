@@ -11,6 +11,7 @@ mod attempt;
 mod brief;
 mod devices;
 mod files;
+mod groups;
 mod ipc;
 mod kernel;
 mod limits;
@@ -23,7 +24,7 @@ mod programs;
 mod run;
 
 pub use attempt::Outcome;
-pub use brief::{Brief, House, Known, Neighbour, Objects, identify};
+pub use brief::{Brief, Groups, House, Known, Neighbour, Objects, identify};
 pub use objects::Planted;
 pub use run::{Account, Finding, main};
 
@@ -71,6 +72,7 @@ pub fn all() -> impl Iterator<Item = &'static Probe> {
         kernel::PROBES,
         privileges::PROBES,
         limits::PROBES,
+        groups::PROBES,
     ]
     .into_iter()
     .flatten()

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::attempt::{Attempt, deed, reached, with};
+use super::attempt::{Attempt, Outcome, deed, reached, with};
 use super::run::Scene;
 use super::{Probe, probe};
 use crate::sys;
@@ -27,6 +27,15 @@ pub(super) const PROBES: &[Probe] = &[
     probe("namespaces.cgroup", "the cgroup namespace is the host's", "readlink", |s| {
         same(s, "cgroup")
     }),
+    probe(
+        "namespaces.user-allowed",
+        "a user namespace could be made if no filter looked",
+        "open max_user_namespaces",
+        |s| match same(s, "user").outcome {
+            Outcome::Blocked => allowed(),
+            _ => Attempt::failed("the number is the machine's, not the sandbox's"),
+        },
+    ),
     probe("namespaces.user-made", "a user namespace is made", "unshare CLONE_NEWUSER", |_| {
         deed(unshare(CloneFlags::CLONE_NEWUSER))
     }),
@@ -53,6 +62,14 @@ pub(super) const PROBES: &[Probe] = &[
         }
     }),
 ];
+
+/// How many may be made below this one (namespaces(7)).
+fn allowed() -> Attempt {
+    match std::fs::read_to_string("/proc/sys/user/max_user_namespaces") {
+        Ok(number) => Attempt::open_if(number.trim() != "0", number.trim()),
+        Err(error) => deed(Err::<(), _>(error)),
+    }
+}
 
 /// The link names type and inode number of a namespace (namespaces(7)).
 fn same(s: &Scene<'_>, name: &str) -> Attempt {

@@ -180,6 +180,12 @@ pub(super) const PROBES: &[Probe] = &[
     probe("processes.init-memory", "process 1's memory is opened", "open mem", |_| {
         deed(std::fs::File::open("/proc/1/mem"))
     }),
+    probe("processes.init-privileged", "process 1 has capabilities", "open status", |_| {
+        match std::fs::read_to_string("/proc/1/status") {
+            Ok(status) => privileged(&status),
+            Err(error) => deed(Err::<(), _>(error)),
+        }
+    }),
     probe(
         "processes.secrets",
         "a secret of another process is found",
@@ -187,6 +193,18 @@ pub(super) const PROBES: &[Probe] = &[
         secrets,
     ),
 ];
+
+/// Whether it holds a capability, or could come to hold one by an execve(2).
+fn privileged(status: &str) -> Attempt {
+    let keys = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:", "CapBnd:"];
+    let of = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let held = keys.iter().find(|key| of(key).is_none_or(|set| set.contains(|c| c != '0')));
+    match (held, of("NoNewPrivs:")) {
+        (Some(key), _) => Attempt::open(format!("{key} {}", of(key).unwrap_or("unknown"))),
+        (None, Some("1")) => Attempt::blocked("none"),
+        (None, other) => Attempt::open(format!("NoNewPrivs: {}", other.unwrap_or("unknown"))),
+    }
+}
 
 /// Does something to a process outside, if its number means that process here.
 fn of(s: &Scene<'_>, name: &str, attempt: impl FnOnce(i32) -> Attempt) -> Attempt {

@@ -7,11 +7,14 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, SFlag, mknod};
+use rustix::fs::StatVfsMountFlags;
 
 use super::attempt::{Attempt, with, word};
+use super::kernel::lacks;
 use super::run::Scene;
 use super::{Probe, probe};
 use crate::sys::{Argument, attempt};
@@ -19,6 +22,11 @@ use crate::sys::{Argument, attempt};
 /// Programs that are set-user-ID root on most systems, and wait for their input when run without arguments.
 const SET_USER_ID: [&str; 5] =
     ["/usr/bin/su", "/bin/su", "/usr/bin/passwd", "/usr/bin/newgrp", "/usr/bin/chsh"];
+
+/// How long such a program may take to come to that.
+const SETTLES: Duration = Duration::from_secs(2);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_millis(1);
 
 pub(super) const PROBES: &[Probe] = &[
     probe("programs.data", "a program in the data directory is executed", "execve", |s| {
@@ -33,6 +41,29 @@ pub(super) const PROBES: &[Probe] = &[
     probe("programs.shm", "a program in /dev/shm is executed", "execve", |_| {
         executed(Path::new("/dev/shm"))
     }),
+    probe(
+        "programs.data-mounted",
+        "the data directory is mounted so that programs may be executed",
+        "statvfs",
+        |s| {
+            if s.brief.data_exec {
+                return Attempt::failed("the tenant's file allows it (sandbox.data_exec)");
+            }
+            with(s.brief.data.as_deref(), "the data directory", |data| {
+                lacks(data, StatVfsMountFlags::NOEXEC)
+            })
+        },
+    ),
+    probe(
+        "programs.data-trusted",
+        "set-user-ID programs in the data directory count",
+        "statvfs",
+        |s| {
+            with(s.brief.data.as_deref(), "the data directory", |data| {
+                lacks(data, StatVfsMountFlags::NOSUID)
+            })
+        },
+    ),
     probe("programs.memfd", "a program in memory is executed", "memfd_create, execve", |_| {
         in_memory()
     }),
@@ -154,8 +185,7 @@ fn set_user_id() -> Attempt {
         Ok(child) => child,
         Err(error) => return Attempt::blocked(word(&error)),
     };
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let status = waiting(child.id());
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     let uids: Vec<_> = uids.split_whitespace().collect();
     // It may have ended already; its real uid is ours, so that it can be ended.
@@ -167,6 +197,20 @@ fn set_user_id() -> Attempt {
             format!("{path}: uid {real}, effective {effective}"),
         ),
         _ => Attempt::failed(format!("{path} could not be looked at")),
+    }
+}
+
+/// The status of a program when it waits for its input or has ended: execve(2) lets its parent go on before the
+/// new program has the credentials that it will have.
+fn waiting(pid: u32) -> String {
+    let until = Instant::now() + SETTLES;
+    loop {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let state = status.lines().find_map(|line| line.strip_prefix("State:\t"));
+        if state.is_none_or(|state| state.starts_with(['S', 'Z'])) || Instant::now() > until {
+            return status;
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -220,3 +220,36 @@ fn modes() -> impl Iterator<Item = (c_long, Vec<Vec<Test>>)> {
         (call, when)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::sys::{X32_GETPID, attempt};
+
+    const DEED: &str = "TENANTD_TEST_DEED";
+
+    /// Run by the test below in a process of its own, which keeps the filter.
+    #[test]
+    fn the_deed() {
+        if std::env::var_os(DEED).is_none() {
+            return;
+        }
+        // Of filters that refuse with an error number the last one gives it (seccomp(2)): without ours the
+        // number is this one, and not that of a kernel without x32.
+        let mut other = compile(&Refusals::new());
+        other[5].k = libc::SECCOMP_RET_ERRNO | libc::EXDEV.cast_unsigned();
+        seccompiler::apply_filter(&other).expect("a filter");
+        super::apply(Around { namespaces: true, network: &Network::None }).expect("a filter");
+        let refused = attempt(X32_GETPID, &[]).expect_err("it is refused");
+        assert_eq!(refused.raw_os_error(), Some(libc::ENOSYS));
+    }
+
+    #[test]
+    fn a_call_by_its_x32_number_is_refused_by_us_and_not_for_want_of_it() {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "sandbox::filter::tests::the_deed"]).env(DEED, "x32");
+        assert!(command.output().expect("started").status.success());
+    }
+}

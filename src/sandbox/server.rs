@@ -185,3 +185,59 @@ fn not_executed(plan: &StagePlan, error: io::Error) -> Failure {
     };
     Failure::final_one(format!("{command} {what} ({cure})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::wire::stage::View;
+
+    const DEED: &str = "TENANTD_TEST_DEED";
+
+    /// A plan without namespaces and without a seat in a control group.
+    fn bare(require: &[Layer]) -> StagePlan {
+        StagePlan {
+            wire: crate::wire::VERSION,
+            command: "/bin/true".to_owned(),
+            args: Vec::new(),
+            env: std::collections::BTreeMap::new(),
+            data: "/".to_owned(),
+            home: "/".to_owned(),
+            identity: None,
+            keeper: None,
+            backend: Backend::None,
+            require: require.to_vec(),
+            view: View::default(),
+            network: Network::Host,
+            limits: Limits::default(),
+            seat: None,
+        }
+    }
+
+    /// Run by the test below in a process of its own, which stays confined.
+    #[test]
+    fn the_deed() {
+        if std::env::var_os(DEED).is_none() {
+            return;
+        }
+        for layer in [Layer::Namespaces, Layer::Cgroup] {
+            let refused = confine(&bare(&[layer]), &[]).map(drop);
+            let failure = refused.expect_err("it is required");
+            assert_eq!(failure.layer, Some(layer), "{}", failure.text());
+        }
+        let KeeperWord::Confined { held, missing } = confine(&bare(&[]), &[]).expect("confined")
+        else {
+            panic!("another word")
+        };
+        assert!(!held.contains(&Layer::Namespaces) && !held.contains(&Layer::Cgroup), "{held:?}");
+        assert_eq!(missing.iter().filter(|it| !held.contains(&it.layer)).count(), missing.len());
+    }
+
+    #[test]
+    fn a_stage_that_lacks_what_is_required_starts_nothing_whatever_the_supervisor_believed() {
+        let mut command = Command::new(std::env::current_exe().expect("this test"));
+        command.args(["--exact", "sandbox::server::tests::the_deed"]).env(DEED, "require");
+        assert!(command.output().expect("started").status.success());
+    }
+}

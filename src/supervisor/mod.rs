@@ -69,6 +69,7 @@ pub use strength::{ALL as LAYERS, Strength};
 use crate::config::tenant::{Limit, Settings};
 use crate::paths::Layout;
 use crate::sandbox::cgroup::Cgroups;
+use crate::wire::Identity;
 
 /// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
 /// hang on a file system or directory server of its own.
@@ -80,15 +81,28 @@ const BLOCKING_STAYS: Duration = Duration::from_secs(2);
 /// How long the end waits for threads that hang.
 const BLOCKING_LEAVES: Duration = Duration::from_millis(100);
 
-/// What this machine can do to confine a server, by confining a trivial program now.
+/// What came of trying what a supervisor tries at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Which layers hold.
+    pub strength: Strength,
+    /// Which control groups would hold a tenant's limits.
+    pub limits: Option<&'static str>,
+}
+
+/// What this machine can do to confine a server that becomes `identity`, by confining a trivial program now.
+/// Where a supervisor runs already no control groups are tried: they could be its own.
 ///
 /// # Errors
 /// If this program cannot be opened to be started again.
-pub fn strength(layout: &Layout) -> io::Result<Strength> {
-    let cgroups = Cgroups::find(&layout.state);
-    let strength = strength::find(&spawn::Binary::open()?, None).with(&cgroups);
+pub fn strength(layout: &Layout, identity: Option<&Identity>, runs: bool) -> io::Result<Trial> {
+    let cgroups = match runs {
+        true => Cgroups::none("they are the running supervisor's"),
+        false => Cgroups::find(&layout.state),
+    };
+    let strength = strength::find(&spawn::Binary::open()?, identity).with(&cgroups);
     cgroups.leave();
-    Ok(strength)
+    Ok(Trial { strength, limits: cgroups.strength().ok() })
 }
 
 /// How to serve.

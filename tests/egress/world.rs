@@ -79,20 +79,11 @@ impl World {
 
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
-<<<<<<< HEAD
-        let holder = self.holder.id().to_string();
-        let mut wrapper = vec!["nsenter", "--net", "--mount", "--target", &holder, "--"];
+        let entering = self.entering();
+        let mut wrapper: Vec<_> = entering.iter().map(String::as_str).collect();
         let ids = test_user().map(|user| (user.uid.to_string(), user.gid.to_string()));
         if let Some((uid, gid)) = &ids {
             wrapper.extend(["setpriv", "--clear-groups", "--reuid", uid, "--regid", gid, "--"]);
-=======
-        let [nsenter, arguments @ ..] = self.entering();
-        let mut command = Command::new(nsenter);
-        command.args(arguments);
-        if let Some(user) = test_user() {
-            command.args(["setpriv", "--clear-groups", "--reuid", &user.uid.to_string()]);
-            command.args(["--regid", &user.gid.to_string(), "--"]);
->>>>>>> chromium
         }
         home.launch(home.user_command(&wrapper))
     }

@@ -114,6 +114,13 @@ fn assert_closed(account: &Account, tried: usize) {
     let open = account.findings.iter().filter(|it| it.outcome == Outcome::Open);
     let open: Vec<_> = open.filter(|it| accepted(&it.id).is_none()).collect();
     assert!(open.is_empty(), "{open:?}");
+    // By the filter, whose word it is, and not by the limit of namespaces that stands behind it.
+    let made = ["user-made", "user-cloned", "mount-made", "network-made"].map(|id| (id, "EPERM"));
+    for (id, word) in made.into_iter().chain([("user-cloned-anew", "ENOSYS")]) {
+        let id = format!("namespaces.{id}");
+        let found = account.findings.iter().find(|it| it.id == id).expect("a finding");
+        assert_eq!(found.detail, word, "{id}");
+    }
     let blocked = account.findings.iter().filter(|it| it.outcome == Outcome::Blocked).count();
     assert!(blocked >= tried, "only {blocked} were tried: {account:?}");
 }

@@ -9,6 +9,8 @@ mod support;
 mod detours;
 mod family;
 mod from_inside;
+mod from_outside;
+mod machine;
 mod report;
 mod steps;
 

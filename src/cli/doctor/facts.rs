@@ -41,9 +41,7 @@ pub(super) fn cure(mode: Mode, layer: Layer) -> String {
             .unwrap_or_else(|| "unshare --user true (it says what forbids it)".to_owned()),
         (Layer::Landlock, _) => match read("/sys/kernel/security/lsm") {
             Some(active) => format!("boot with lsm=landlock,{active}"),
-            None => {
-                "boot a kernel with CONFIG_SECURITY_LANDLOCK, with lsm=landlock,... ".to_owned()
-            }
+            None => "boot a kernel with CONFIG_SECURITY_LANDLOCK, with lsm=landlock".to_owned(),
         },
         (Layer::Seccomp, _) => "boot a kernel with CONFIG_SECCOMP_FILTER".to_owned(),
         (Layer::Cgroup, Mode::System) => "systemctl enable --now tenantd.socket".to_owned(),
@@ -155,7 +153,7 @@ fn service() -> Fact {
         (true, false) => Fact::poor(
             "service",
             "tenantd.service has no Delegate=yes",
-            "sudo systemctl edit tenantd.service",
+            "sudo install -m644 systemd/tenantd.service /etc/systemd/system/ && sudo systemctl daemon-reload",
         ),
         (false, _) => {
             let cure = "sudo install -m644 systemd/tenantd.service systemd/tenantd.socket /etc/systemd/system/";

@@ -19,6 +19,7 @@ use crate::control::{StatusReply, TenantStatus};
 use crate::names::Target;
 use crate::paths::{Layout, Mode};
 use crate::probes::{Account, Brief};
+use crate::sandbox::cgroup::Bounds;
 
 /// The version of the report's shape.
 const FORMAT: u32 = 1;
@@ -41,7 +42,8 @@ pub(super) fn run(args: &Doctor, inside: &Target, other: &Target) -> anyhow::Res
     let layout = layout(&status)?;
     let victims = Victims::new(layout.mode == Mode::System)?;
     let mut brief = victims.brief(&layout, &status, a, b);
-    limits(&mut brief, &layout, inside);
+    let bounded = status.supervisor.limits.starts_with("cgroup");
+    limits(&mut brief, &layout, inside, bounded);
     let text = serde_json::to_string(&brief)?;
     let server = inside.server.as_ref().map(AsRef::as_ref);
     let reply = control.probe(&a.id, server, &text)?;
@@ -107,8 +109,8 @@ fn layout(status: &StatusReply) -> Result<Layout, Failure> {
     Ok(Layout { config: config.into(), state: state.into(), log: log.into(), ..layout })
 }
 
-/// What the tenant's file allows its servers.
-fn limits(brief: &mut Brief, layout: &Layout, inside: &Target) {
+/// What the tenant's file allows its servers; `bounded` where control groups are said to hold it.
+fn limits(brief: &mut Brief, layout: &Layout, inside: &Target, bounded: bool) {
     let mut loaded = config::load(layout);
     let tenant = inside.tenant.as_ref().and_then(|id| loaded.tenants.remove(id)?.ok());
     let Some(tenant) = tenant else { return };
@@ -116,16 +118,25 @@ fn limits(brief: &mut Brief, layout: &Layout, inside: &Target) {
         Some(name) => tenant.server(name),
         None => tenant.default_server().or(tenant.servers.first()),
     };
-    let at = |limit: Limit<u32>| match limit {
-        Limit::At(most) => Some(most),
-        Limit::Unlimited => None,
-    };
     brief.processes_max = at(tenant.quota.processes);
     brief.open_files_max = at(tenant.quota.open_files);
+    if bounded {
+        let servers = Bounds::of(&tenant.quota).of_servers().processes;
+        brief.groups.processes = servers.and_then(|most| u32::try_from(most).ok());
+    } else {
+        brief.memory_max = at(tenant.quota.memory);
+    }
     if let Some(server) = server {
         brief.tmp_bytes = Some(server.sandbox.tmp);
         brief.data_exec = server.sandbox.data_exec;
         brief.host_network = server.sandbox.network == Network::Host;
+    }
+}
+
+fn at<T>(limit: Limit<T>) -> Option<T> {
+    match limit {
+        Limit::At(most) => Some(most),
+        Limit::Unlimited => None,
     }
 }
 

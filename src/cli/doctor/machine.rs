@@ -8,7 +8,8 @@ use std::io::Write as _;
 
 use serde::Serialize;
 
-use super::facts;
+use super::standing::Standing;
+use super::{facts, lent, storage};
 use crate::cli::args::{Doctor, Which};
 use crate::cli::control::Control;
 use crate::cli::failure::{DONE, FAILED};
@@ -18,7 +19,7 @@ use crate::config::layers_required;
 use crate::config::tenant::Layer;
 use crate::control::SupervisorStatus;
 use crate::paths::{Layout, Mode};
-use crate::supervisor::Strength;
+use crate::supervisor::{Strength, Trial};
 use crate::wire::stage::Missing;
 
 /// One thing that was found out.
@@ -61,7 +62,10 @@ pub(super) fn run(args: &Doctor) -> anyhow::Result<u8> {
     let layout = rooms::layout(mode)?;
     let status = Control::at(&layout).ok().and_then(|mut control| control.status().ok());
     let running = status.map(|status| status.supervisor);
-    let findings = examine(&layout, &rooms::strength(&layout)?, running.as_ref());
+    let standing = Standing::of(&layout);
+    let identity = standing.as_ref().and_then(Standing::identity);
+    let trial = rooms::strength(&layout, identity.as_ref(), running.is_some())?;
+    let findings = examine(&layout, &trial, standing.as_ref(), running.as_ref());
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&findings)?)?;
@@ -83,30 +87,49 @@ fn mode(which: Which) -> Mode {
 }
 
 /// Where a supervisor runs, it knows better whether there are control groups: they are divided from where
-/// it was started, which is not where we were.
-fn examine(layout: &Layout, strength: &Strength, running: Option<&SupervisorStatus>) -> Findings {
+/// it was started, which is not where we were. Of the system's it knows everything better than who is not
+/// root, and so cannot try what it does.
+fn examine(
+    layout: &Layout,
+    trial: &Trial,
+    standing: Option<&Standing>,
+    running: Option<&SupervisorStatus>,
+) -> Findings {
     let required = layers_required(layout.mode);
-    let mut strength = strength.clone();
+    let Trial { mut strength, limits } = trial.clone();
+    let mut limits = limits.map(str::to_owned);
     if let Some(it) = running {
-        believe(&mut strength, it);
+        believe(&mut strength, it, Layer::Cgroup);
+        limits = Some(it.limits.clone());
+        if layout.mode == Mode::System && standing.is_none() {
+            crate::supervisor::LAYERS.iter().for_each(|layer| believe(&mut strength, it, *layer));
+        }
     }
-    let layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, &strength));
-    let strict = required.iter().all(|layer| strength.held.contains(layer));
+    let mut layers = crate::supervisor::LAYERS.map(|layer| self::layer(layout, layer, &strength));
+    for layer in layers.iter_mut().filter(|it| it.good && it.name == Layer::Cgroup.as_str()) {
+        layer.found.extend(limits.iter().flat_map(|by| [": ", by]));
+    }
+    let uids = standing.map(Standing::fact);
+    let strict = required.iter().all(|layer| strength.held.contains(layer))
+        && uids.as_ref().is_none_or(|uids| uids.good);
     let mut machine = vec![Fact::good("backend", strength.backend.as_str())];
     machine.extend(facts::all(layout, strength.backend));
+    machine.extend(uids);
+    let number = standing.and_then(Standing::number);
+    machine.push(storage::quota(layout, number));
+    machine.push(lent::mounts(layout, standing.map(|it| &it.loaded), number));
     machine.push(supervisor(layout.mode, running));
     let mode = layout.mode.as_str().to_owned();
     Findings { mode, strict, required, layers: layers.into(), machine }
 }
 
-fn believe(strength: &mut Strength, running: &SupervisorStatus) {
-    const LAYER: Layer = Layer::Cgroup;
-    strength.held.retain(|layer| *layer != LAYER);
-    strength.missing.retain(|missing| missing.layer != LAYER);
-    let prefix = format!("{}: ", LAYER.as_str());
+fn believe(strength: &mut Strength, running: &SupervisorStatus, layer: Layer) {
+    strength.held.retain(|it| *it != layer);
+    strength.missing.retain(|missing| missing.layer != layer);
+    let prefix = format!("{}: ", layer.as_str());
     match running.not_isolated.iter().find_map(|line| line.strip_prefix(&prefix)) {
-        Some(why) => strength.missing.push(Missing { layer: LAYER, why: why.to_owned() }),
-        None => strength.held.push(LAYER),
+        Some(why) => strength.missing.push(Missing { layer, why: why.to_owned() }),
+        None => strength.held.push(layer),
     }
 }
 
@@ -166,13 +189,14 @@ mod tests {
     use super::*;
     use crate::wire::stage::Backend;
 
-    fn strength(held: &[Layer]) -> Strength {
+    fn trial(held: &[Layer]) -> Trial {
         let missing = crate::supervisor::LAYERS.into_iter().filter(|layer| !held.contains(layer));
-        Strength {
+        let strength = Strength {
             backend: Backend::UserNamespace,
             held: held.to_vec(),
             missing: missing.map(|layer| Missing { layer, why: "for a reason".into() }).collect(),
-        }
+        };
+        Trial { strength, limits: held.contains(&Layer::Cgroup).then_some("cgroup v2") }
     }
 
     #[test]
@@ -180,7 +204,7 @@ mod tests {
         let user = [Layer::Namespaces, Layer::Landlock, Layer::Seccomp];
         for (mode, strict) in [(Mode::User, true), (Mode::System, false)] {
             let layout = Layout::rooted(mode, Path::new("/nonexistent"));
-            let findings = examine(&layout, &strength(&user), None);
+            let findings = examine(&layout, &trial(&user), None, None);
             assert_eq!(findings.strict, strict, "{mode:?}");
             let cgroup = findings.layers.iter().find(|fact| fact.name == "cgroup").expect("it");
             assert!(!cgroup.good && cgroup.cure.is_some());
@@ -196,7 +220,9 @@ mod tests {
         for lacks in [Layer::Namespaces, Layer::Landlock, Layer::Seccomp] {
             let held: Vec<_> =
                 crate::supervisor::LAYERS.into_iter().filter(|it| *it != lacks).collect();
-            assert!(!examine(&layout, &strength(&held), None).strict, "{lacks:?}");
+            let findings = examine(&layout, &trial(&held), None, None);
+            assert!(!findings.strict, "{lacks:?}");
+            assert_eq!(findings.layers[3].found, "holds: cgroup v2");
         }
     }
 }

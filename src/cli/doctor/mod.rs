@@ -2,9 +2,14 @@
 
 mod ask;
 mod facts;
+mod groups;
 mod isolation;
+mod lent;
 mod machine;
+mod mount;
 mod report;
+mod standing;
+mod storage;
 mod victims;
 
 use super::args::Doctor;

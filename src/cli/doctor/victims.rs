@@ -14,10 +14,11 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use nix::unistd::Pid;
 
+use super::groups;
 use crate::control::{StatusReply, TenantStatus};
 use crate::names::TenantId;
 use crate::paths::{Layout, Mode};
-use crate::probes::{Brief, House, Neighbour, Objects, Planted, identify};
+use crate::probes::{Brief, Groups, House, Neighbour, Objects, Planted, identify};
 use crate::sandbox::running_below;
 
 /// Namespaces, as /proc/PID/ns names them.
@@ -110,6 +111,7 @@ impl Victims {
                 log: Some(text(&layout.log)),
             },
             processes: processes(status, b),
+            groups: groups(a),
             sockets: sockets.into_iter().map(|(name, path)| (name.to_owned(), path)).collect(),
             objects: self.objects(),
             outside: Some(file("outside")),
@@ -192,6 +194,15 @@ fn processes(status: &StatusReply, other: &TenantStatus) -> BTreeMap<String, cra
         Some((name.to_owned(), identify(i32::try_from(pid?).ok()?)?))
     };
     all.into_iter().filter_map(known).collect()
+}
+
+/// Where those of the tenant are in whose sandbox the probes run.
+fn groups(tenant: &TenantStatus) -> Groups {
+    let mux = tenant.mux_pid.and_then(|pid| i32::try_from(pid).ok());
+    let places = mux.map(groups::of).unwrap_or_default();
+    let above = places.iter().filter_map(|place| place.parent());
+    let places = places.iter().map(PathBuf::as_path).chain(above).map(text).collect();
+    Groups { processes: None, places }
 }
 
 /// A process of the server itself: what stands between it and its keeper is ours.

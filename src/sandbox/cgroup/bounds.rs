@@ -35,7 +35,7 @@ impl Bounds {
     }
 
     /// What the servers may have of it together. Processors and disks are shared with the mux.
-    pub(super) fn of_servers(self) -> Self {
+    pub fn of_servers(self) -> Self {
         let less = |all: u64, (least, most): (u64, u64)| {
             all - (all / RESERVE_PART).clamp(least, most).min(all / 2)
         };
