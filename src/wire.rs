@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::names::{ServerName, SessionId, TenantId};
 
+pub mod credential;
 pub mod egress;
 pub mod stage;
 
@@ -42,6 +43,8 @@ pub enum Birth {
     Stage,
     /// Descriptors: plan ([`egress::EgressPlan`]), the control socket, the tenant's network log (append).
     Egress,
+    /// Descriptors: plan ([`credential::CredentialPlan`]), the control socket, and what its deed names.
+    Credential,
 }
 
 /// A user of a role's own (system mode), which it becomes for good before it reads anything from outside.
