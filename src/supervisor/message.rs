@@ -113,6 +113,8 @@ pub(super) enum CellNews {
     Broken(String),
     /// A child's directories are ready, or not.
     Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
+    /// A later value of a secret did not reach a running child.
+    NotRenewed { child: u64, server: ServerName, reason: String },
 }
 
 /// What happened to an egress.
