@@ -7,8 +7,6 @@
 //! What is put over a secret has the secret's length, so that no framing changes: a Content-Length stays
 //! true, and nothing has to be held back but what may be the beginning of a secret.
 
-use std::collections::BTreeSet;
-
 use hyper::body::Bytes;
 use memchr::memmem;
 use zeroize::Zeroizing;
@@ -34,9 +32,9 @@ impl std::fmt::Debug for Forms {
 impl Forms {
     /// Of secrets; one that is shorter than [`LEAST`] has none.
     pub(super) fn of(secrets: &[&[u8]]) -> Self {
-        let mut all: BTreeSet<Zeroizing<Vec<u8>>> = BTreeSet::new();
+        let mut all: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         for secret in secrets.iter().filter(|secret| secret.len() >= LEAST) {
-            all.insert(Zeroizing::new(secret.to_vec()));
+            all.push(Zeroizing::new(secret.to_vec()));
             for alphabet in [BASE64, BASE64_URL] {
                 all.extend((0..3).map(|before| base64(secret, before, alphabet)));
             }
@@ -44,7 +42,10 @@ impl Forms {
             all.extend(percent(secret));
             all.extend(escaped(secret));
         }
-        Self(all.into_iter().filter(|form| form.len() >= LEAST).collect())
+        all.retain(|form| form.len() >= LEAST);
+        all.sort_unstable_by(|one, other| one.as_slice().cmp(other.as_slice()));
+        all.dedup();
+        Self(all)
     }
 
     /// Where they stand, in order, none over another.
