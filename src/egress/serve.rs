@@ -245,7 +245,12 @@ async fn take(exit: Rc<Exit>, door: Door, listener: TcpListener) {
                 exit.shared.budget.turn().await;
                 match exit.shared.budget.place() {
                     Some(place) => {
-                        connections.spawn_local(serve_one(exit.clone(), door.clone(), stream, place));
+                        connections.spawn_local(serve_one(
+                            exit.clone(),
+                            door.clone(),
+                            stream,
+                            place,
+                        ));
                     }
                     None => {
                         reset(&stream);

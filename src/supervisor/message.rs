@@ -121,10 +121,7 @@ pub(super) enum EgressNews {
     /// Its log is full.
     LogFull,
     /// A host did not accept a credential of a server's.
-    Refused {
-        server: ServerName,
-        credential: String,
-    },
+    Refused { server: ServerName, credential: String },
     /// It has ended, or cannot be talked to.
     Gone,
 }

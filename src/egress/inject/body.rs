@@ -171,7 +171,12 @@ pub(super) struct Passed {
 }
 
 impl Passed {
-    pub(super) fn new(incoming: Incoming, value: Rc<Value>, entry: Entry, progress: Progress) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        value: Rc<Value>,
+        entry: Entry,
+        progress: Progress,
+    ) -> Self {
         let traffic = entry.traffic.clone();
         let stream = Stream::default();
         Self { incoming, stream, value, trailers: None, entry: Some(entry), traffic, progress }
@@ -192,7 +197,8 @@ impl Passed {
                     let rest = self.stream.finish();
                     if rest.is_empty() {
                         let redacted = self.stream.redacted;
-                        let how = if redacted { "answered; it showed the secret" } else { "answered" };
+                        let how =
+                            if redacted { "answered; it showed the secret" } else { "answered" };
                         self.end(Verdict::Allowed, how);
                         return Poll::Ready(None);
                     }

@@ -39,7 +39,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10 * 60);
 const IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Serves one connection to its end.
-pub(in crate::egress) async fn serve(injector: Rc<Injector>, target: Rc<Target>, stream: TcpStream) {
+pub(in crate::egress) async fn serve(
+    injector: Rc<Injector>,
+    target: Rc<Target>,
+    stream: TcpStream,
+) {
     let progress = Progress::new();
     let service = service_fn(|request| {
         let request = Exchange::new(&injector, &target, &progress, request);
@@ -162,7 +166,8 @@ impl Exchange {
         let mut fresh = false;
         loop {
             let dialer = &self.injector.shared.dialer;
-            let line = self.target.upstream.line(dialer, fresh).await.map_err(Refusal::Unreached)?;
+            let line =
+                self.target.upstream.line(dialer, fresh).await.map_err(Refusal::Unreached)?;
             self.entry.address = Some(line.address);
             let used = line.used;
             match self.send_on(line, value).await {

@@ -23,7 +23,9 @@ pub(super) struct Names {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unfit {
     /// CONNECT and TRACE.
-    #[error("this address takes requests for one host: no CONNECT, and no TRACE, which shows headers back")]
+    #[error(
+        "this address takes requests for one host: no CONNECT, and no TRACE, which shows headers back"
+    )]
     Method,
     /// It names somebody else.
     #[error("the request is for another host than the one that this address leads to")]
@@ -156,7 +158,10 @@ pub(super) fn is_plain(headers: &HeaderMap) -> bool {
 }
 
 fn has(value: &HeaderValue, word: &[u8]) -> bool {
-    value.as_bytes().split(|byte| *byte == b',').any(|one| one.trim_ascii().eq_ignore_ascii_case(word))
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .any(|one| one.trim_ascii().eq_ignore_ascii_case(word))
 }
 
 /// Takes away what is between two neighbours only.

@@ -135,10 +135,7 @@ fn an_answer_brings_no_session_and_no_secret() {
 #[test]
 fn what_cannot_be_looked_through_is_known_by_its_codings() {
     let with = |name: &'static str, value: &'static str| {
-        HeaderMap::from_iter([(
-            HeaderName::from_static(name),
-            HeaderValue::from_static(value),
-        )])
+        HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
     };
     assert!(is_plain(&HeaderMap::new()));
     assert!(is_plain(&with("content-encoding", "identity")));

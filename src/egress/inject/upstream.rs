@@ -111,7 +111,12 @@ pub(super) struct Upstream {
 
 impl Upstream {
     /// Nothing where the host can be no name of a certificate.
-    pub(super) fn new(host: Host, port: u16, reach: Reach, tls: Arc<ClientConfig>) -> Option<Rc<Self>> {
+    pub(super) fn new(
+        host: Host,
+        port: u16,
+        reach: Reach,
+        tls: Arc<ClientConfig>,
+    ) -> Option<Rc<Self>> {
         let name = ServerName::try_from(host.to_string()).ok()?;
         let (one, two) = (RefCell::default(), RefCell::default());
         let (speaks_one, making) = (Cell::new(false), tokio::sync::Mutex::new(()));
