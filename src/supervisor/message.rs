@@ -118,10 +118,12 @@ pub(super) enum CellNews {
 }
 
 /// What happened to an egress.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum EgressNews {
     /// Its log is full.
     LogFull,
+    /// A host did not accept a credential of a server's.
+    Refused { server: ServerName, credential: String },
     /// It has ended, or cannot be talked to.
     Gone,
 }
