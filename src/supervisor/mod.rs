@@ -15,6 +15,7 @@ mod attend;
 mod birth;
 mod cell;
 mod child;
+mod credentials;
 mod door;
 mod doors;
 mod doorway;
