@@ -234,6 +234,8 @@ mod tests {
             assert!(!is_endpoint(bad), "{bad}");
         }
         assert!(is_absolute_uri("urn:example:api") && is_absolute_uri("https://a.b/c?d"));
-        assert!(!is_absolute_uri("/a") && !is_absolute_uri("https://a/#b") && !is_absolute_uri("a:"));
+        assert!(
+            !is_absolute_uri("/a") && !is_absolute_uri("https://a/#b") && !is_absolute_uri("a:")
+        );
     }
 }

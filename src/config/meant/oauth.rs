@@ -95,7 +95,11 @@ fn complete(
 ) {
     let has = |key: &str| endpoints.contains_key(key);
     let missing = if endpoints.is_empty() {
-        ("issuer", "does not say where one logs in", "add for example issuer = \"https://login.example.com\"")
+        (
+            "issuer",
+            "does not say where one logs in",
+            "add for example issuer = \"https://login.example.com\"",
+        )
     } else if !has("token_endpoint") {
         ("token_endpoint", "has neither issuer nor token_endpoint", "add one of them")
     } else if !has("authorization_endpoint") && !has("device_authorization_endpoint") {
@@ -110,7 +114,12 @@ fn complete(
         return;
     };
     let (key, what, cure) = missing;
-    case.report.add_missing(span, &format!("oauth.{name}.{key}"), &format!("[oauth.{}] {what}", quotable(name)), cure);
+    case.report.add_missing(
+        span,
+        &format!("oauth.{name}.{key}"),
+        &format!("[oauth.{}] {what}", quotable(name)),
+        cure,
+    );
 }
 
 /// RFC 6749, appendix A.1: printable ASCII.

@@ -116,7 +116,8 @@ impl Attempt {
                 Err(OauthError::Garbled(what))
             }
             (None, _) if self.iss_needed => {
-                let what = "the answer does not say which server it comes from, and this one always does";
+                let what =
+                    "the answer does not say which server it comes from, and this one always does";
                 Err(OauthError::Garbled(what.into()))
             }
             _ => Ok(()),
@@ -177,7 +178,9 @@ mod tests {
     fn a_request_asks_for_all_that_protects_it_and_no_two_are_alike() {
         let (one, two) = (attempt(true), attempt(true));
         let url = one.url();
-        assert!(url.starts_with("https://as.example/login?tenant=x&response_type=code&client_id=me&"));
+        assert!(
+            url.starts_with("https://as.example/login?tenant=x&response_type=code&client_id=me&")
+        );
         for part in [
             "scope=a%20offline_access",
             "prompt=consent",
@@ -196,7 +199,9 @@ mod tests {
         let attempt = attempt(true);
         let judge = |rest: &str| attempt.judge(&format!("state={}{rest}", *attempt.state));
         let iss = "&iss=https%3A%2F%2Fas.example";
-        assert!(matches!(judge(&format!("&code=abc{iss}")), Ok(Returned::Code(code)) if *code == "abc"));
+        assert!(
+            matches!(judge(&format!("&code=abc{iss}")), Ok(Returned::Code(code)) if *code == "abc")
+        );
         for stray in ["", "code=abc", "state=other&code=abc", "state=%zz", "error=access_denied"] {
             assert!(matches!(attempt.judge(stray), Ok(Returned::Stray)), "{stray}");
         }

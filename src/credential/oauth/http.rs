@@ -58,7 +58,11 @@ enum Body<'a> {
 impl Client {
     /// One that trusts the system's authorities and those in `ca_file`.
     pub fn new(ca_file: Option<&Path>) -> Self {
-        Self { ca_file: ca_file.map(Path::to_owned), within: EXCHANGE_MAX, tls: tokio::sync::OnceCell::new() }
+        Self {
+            ca_file: ca_file.map(Path::to_owned),
+            within: EXCHANGE_MAX,
+            tls: tokio::sync::OnceCell::new(),
+        }
     }
 
     /// The same with another limit for one exchange.
@@ -92,7 +96,8 @@ impl Client {
         basic: Option<(&str, &str)>,
     ) -> Result<Answer, OauthError> {
         let host = shown(url);
-        let unreachable = |why: String| OauthError::Unreachable(format!("{host} cannot be asked: {why}"));
+        let unreachable =
+            |why: String| OauthError::Unreachable(format!("{host} cannot be asked: {why}"));
         let exchange = async {
             let uri = address(url)?;
             let request = request(&uri, body, basic)?;
@@ -101,9 +106,12 @@ impl Client {
                 return exchange(tcp, request, &host).await;
             }
             let name = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-            let name = ServerName::try_from(name).map_err(|error| unreachable(error.to_string()))?;
-            let tls = self.tls.get_or_try_init(|| async { connector(self.ca_file.as_deref()) }).await?;
-            let secured = tls.connect(name, tcp).await.map_err(|error| unreachable(error.to_string()))?;
+            let name =
+                ServerName::try_from(name).map_err(|error| unreachable(error.to_string()))?;
+            let tls =
+                self.tls.get_or_try_init(|| async { connector(self.ca_file.as_deref()) }).await?;
+            let secured =
+                tls.connect(name, tcp).await.map_err(|error| unreachable(error.to_string()))?;
             exchange(secured, request, &host).await
         };
         match tokio::time::timeout(self.within, exchange).await {
@@ -147,7 +155,8 @@ fn request(
         // RFC 6749, section 2.3.1: both halves are encoded as in a form first.
         let pair = form::encode(&[(id, secret)]);
         let pair = Zeroizing::new(pair.replacen('=', ":", 1));
-        let value = Zeroizing::new(format!("Basic {}", *Zeroizing::new(BASE64_STANDARD.encode(&*pair))));
+        let value =
+            Zeroizing::new(format!("Basic {}", *Zeroizing::new(BASE64_STANDARD.encode(&*pair))));
         let mut value = HeaderValue::from_str(&value).map_err(|error| garbled(error.into()))?;
         value.set_sensitive(true);
         builder = builder.header(AUTHORIZATION, value);
@@ -209,10 +218,7 @@ async fn exchange(
     }
 }
 
-async fn read(
-    response: Response<hyper::body::Incoming>,
-    host: &str,
-) -> Result<Answer, OauthError> {
+async fn read(response: Response<hyper::body::Incoming>, host: &str) -> Result<Answer, OauthError> {
     let status = response.status().as_u16();
     let date = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(moment);
     // Whole at once: a vector that grows leaves copies behind.
@@ -244,15 +250,20 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, OauthError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
-        let unreadable = |error| setup(format!("egress.ca_file {} cannot be read: {error}", path.display()));
+        let unreadable =
+            |error| setup(format!("egress.ca_file {} cannot be read: {error}", path.display()));
         let own = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
         for certificate in own {
             let certificate = certificate.map_err(unreadable)?;
-            roots.add(certificate).map_err(|error| setup(format!("{}: {error}", path.display())))?;
+            roots
+                .add(certificate)
+                .map_err(|error| setup(format!("{}: {error}", path.display())))?;
         }
     }
     if roots.is_empty() {
-        return Err(setup("this machine has no certificate authorities (install ca-certificates)".into()));
+        return Err(setup(
+            "this machine has no certificate authorities (install ca-certificates)".into(),
+        ));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)

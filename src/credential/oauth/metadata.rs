@@ -70,14 +70,16 @@ impl Server {
         if let Some(methods) = &found.code_challenge_methods_supported
             && !methods.iter().any(|method| method == "S256")
         {
-            let what = "the server does not know PKCE with S256, without which a login can be stolen";
+            let what =
+                "the server does not know PKCE with S256, without which a login can be stolen";
             return Err(OauthError::Setup(what.to_owned()));
         }
         let endpoint = |key: &str, found: Option<String>| {
             let endpoint = plan.endpoints.get(key).cloned().or(found);
             match endpoint {
                 Some(endpoint) if !is_endpoint(&endpoint) => {
-                    let what = format!("the server's {key} is no address that secrets may be sent to");
+                    let what =
+                        format!("the server's {key} is no address that secrets may be sent to");
                     Err(OauthError::Garbled(what))
                 }
                 endpoint => Ok(endpoint),
@@ -86,7 +88,10 @@ impl Server {
         let token = endpoint("token_endpoint", found.token_endpoint)?;
         Ok(Self {
             issuer: plan.issuer.clone(),
-            authorization_endpoint: endpoint("authorization_endpoint", found.authorization_endpoint)?,
+            authorization_endpoint: endpoint(
+                "authorization_endpoint",
+                found.authorization_endpoint,
+            )?,
             token_endpoint: token
                 .ok_or_else(|| OauthError::Garbled("the server names no token_endpoint".into()))?,
             device_authorization_endpoint: endpoint(

@@ -27,13 +27,13 @@ mod revoke;
 mod token;
 
 pub use authorize::{Attempt, Returned};
-pub use device::{Codes, Pending};
+pub use device::Codes;
 pub use document::{Document, Registration, SecretMethod};
 pub use http::Client;
 pub use loopback::Callback;
 pub use metadata::Server;
 pub use register::register;
-pub use renew::{Renewed, needs_renewal, renew, supersedes};
+pub use renew::{Login, MARGIN_MAX, Ready, needs_renewal};
 pub use revoke::revoke;
 pub use token::{Granted, exchange, refresh};
 
@@ -70,7 +70,8 @@ impl OauthError {
 
     /// A refusal in the server's words, made fit for one line.
     fn refused(code: &str, description: Option<&str>) -> Self {
-        let description = description.map_or_else(String::new, |text| format!(" ({})", quoted(text)));
+        let description =
+            description.map_or_else(String::new, |text| format!(" ({})", quoted(text)));
         Self::Refused { code: quoted(code), description }
     }
 }

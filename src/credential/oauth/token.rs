@@ -183,7 +183,8 @@ pub(super) fn refusal(answer: &Answer) -> Result<(), OauthError> {
         } else {
             said
         };
-        return Err(OauthError::refused(&failure.error, Some(&told).filter(|told| !told.is_empty())));
+        let told = Some(told.as_str()).filter(|told| !told.is_empty());
+        return Err(OauthError::refused(&failure.error, told));
     }
     match status {
         200..300 => Ok(()),
