@@ -4,6 +4,8 @@
 //! it; what it is to keep comes as a sealed descriptor from the session door. The supervisor reads who, how it
 //! went, and until when: [`FromCredential`].
 
+mod delivery;
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +28,8 @@ use crate::wire::credential::{
     Account, CredentialPlan, Deed, FromCredential, StorePlan, Trouble, Wanted,
 };
 use crate::wire::{self, Birth, Identity};
+
+pub(super) use delivery::{Receiver, has_files, places, provided};
 
 /// How much longer than its plan says a role is waited for: it ends itself in time and says why.
 const GRACE: Duration = Duration::from_secs(1);

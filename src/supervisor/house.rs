@@ -143,6 +143,9 @@ impl House {
             CellNews::Prepared { child, server, prepared } => {
                 self.prepared(tenant, child, &server, prepared);
             }
+            CellNews::NotRenewed { child, server, reason } => {
+                self.not_renewed(tenant, child, &server, &reason);
+            }
             CellNews::Broken(why) => {
                 if let Some(cell) = self.cells.get(tenant) {
                     let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
@@ -165,6 +168,7 @@ impl House {
                 self.start_child(tenant, child, &server, holder)
             }
             FromMux::Gone { child, server, reason } => {
+                cell.receivers.remove(&child);
                 let keeper = cell.children.remove(&child).flatten();
                 let number = cell.number;
                 self.history.ended(tenant, (number, child), &reason, unix_now());

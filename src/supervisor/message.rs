@@ -114,13 +114,17 @@ pub(super) enum CellNews {
     Broken(String),
     /// A child's directories are ready, or not.
     Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
+    /// A later value of a secret did not reach a running child.
+    NotRenewed { child: u64, server: ServerName, reason: String },
 }
 
 /// What happened to an egress.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum EgressNews {
     /// Its log is full.
     LogFull,
+    /// A host did not accept a credential of a server's.
+    Refused { server: ServerName, credential: String },
     /// It has ended, or cannot be talked to.
     Gone,
 }

@@ -1,8 +1,8 @@
 //! What the credential role is told, what it says, and how a secret travels.
 //!
 //! A secret is never in a JSON document: it is a sealed memfd beside one ([`crate::post::seal_secret`]). Two
-//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines, and its end is the
-//! order to stop. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
+//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines. That it is gone stops
+//! nothing: a deed ends within its time in any case, and a renewed token must get into the store. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
 //! [`Handed`] for each. The supervisor holds it open to have later values handed over, and reads nothing of
 //! what is queued there.
 
