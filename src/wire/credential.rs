@@ -197,6 +197,19 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// For machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Locked => "locked",
+            Self::NoStore => "no-store",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed-out",
+            Self::LoginOver => "login-over",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether only a person's deed can change it; else it is tried again.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Missing | Self::Locked | Self::NoStore | Self::LoginOver)
