@@ -327,9 +327,6 @@ impl House {
             let _ = house.say(Message::Secret { tenant, news }).await;
         });
     }
-
-    /// A secret has another value now: who runs with it is given it.
-    fn credential_changed(&mut self, _tenant: &TenantId, _account: &Account) {}
 }
 
 fn identity(principal: &Principal) -> Identity {
