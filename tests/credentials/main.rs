@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
+mod door;
 mod encrypted_file;
 mod harm;
 mod init;
@@ -13,3 +15,4 @@ mod prompts;
 mod role;
 mod secret_service;
 mod session;
+mod world;
