@@ -402,6 +402,18 @@ pub enum Request {
         /// As in [`Request::Open`].
         target: Option<String>,
     },
+    /// Keep this secret. Descriptor: a sealed memfd with it ([`crate::post::seal_secret`]). Who asks is whose it
+    /// is, where each user has one of their own.
+    SetCredential {
+        /// The tenant.
+        tenant: String,
+        /// Its name in the tenant's file.
+        name: String,
+        /// Where the client took it from.
+        source: credential::Source,
+        /// Refuse where there is none to be replaced.
+        rotate: bool,
+    },
 }
 
 /// The session door's one answer.
@@ -419,6 +431,15 @@ pub enum Answer {
     },
     /// The tenant is known here to who asks.
     Known,
+    /// The secret is in the store.
+    Kept {
+        /// The tenant.
+        tenant: TenantId,
+        /// Whose it is, where each user has one of their own.
+        user: Option<String>,
+        /// Whether another one was there.
+        replaced: bool,
+    },
     /// Not opened.
     Refused(Refusal),
 }

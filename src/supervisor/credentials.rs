@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use super::child::NotReady;
 use super::house::House;
 use super::spawn::{Binary, Born, kill};
-use crate::config::tenant::Settings;
+use crate::config::tenant::{Settings, Store};
+use crate::credential::key;
 use crate::names::TenantId;
 use crate::paths::{Layout, Mode};
 use crate::policy::reason::one_line;
@@ -161,16 +162,21 @@ impl Deaf {
 /// [`Trouble::NoStore`] and what to do, where there can be none.
 pub(super) fn store_plan(
     layout: &Layout,
-    _settings: &Settings,
+    settings: &Settings,
     person: Option<u32>,
 ) -> Result<StorePlan, (Trouble, String)> {
-    match layout.mode {
-        Mode::User => Ok(StorePlan::SecretService { bus: bus(person) }),
-        Mode::System => Ok(StorePlan::EncryptedFile {
-            directory: layout.state.join("secrets"),
-            key: layout.state.join("credentials.key"),
-        }),
-    }
+    Ok(match (settings.store, layout.mode) {
+        (Store::EncryptedFile, _) => {
+            StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) }
+        }
+        (Store::Keyutils, _) => StorePlan::Keyutils,
+        (Store::SecretService, Mode::System) if person.is_none() => {
+            let why = "a keyring belongs to a person, and this secret to the tenant (scope = \"user\" in its \
+                       [[credential]], or store = \"encrypted-file\" in [credentials] of tenantd.toml)";
+            return Err((Trouble::NoStore, why.to_owned()));
+        }
+        (Store::SecretService, _) => StorePlan::SecretService { bus: bus(person) },
+    })
 }
 
 /// The bus of a person's session: our own in user mode, where the user manager said which, else where logind
@@ -208,6 +214,7 @@ impl House {
             // Root's own store is opened as root.
             identity: person.filter(|person| theirs && person.uid != 0).cloned(),
             deed,
+            lock: layout.renewals(tenant),
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })
     }

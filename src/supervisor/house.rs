@@ -72,12 +72,15 @@ pub(super) struct House {
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
     pub(super) probing: super::probe::Probing,
+    pub(super) secrets: super::secrets::Secrets,
 }
 
 impl House {
     pub(super) fn on(&mut self, message: Message) {
         match message {
             Message::Open(ask) => self.open(*ask),
+            Message::Set(ask) => self.set_secret(*ask),
+            Message::Secret { tenant, news } => self.on_secret(&tenant, news),
             Message::Control(ask) => self.control(*ask),
             Message::Cell { tenant, cell, news } => self.on_cell(&tenant, cell, news),
             Message::Egress { tenant, number, news } => self.on_egress(&tenant, number, news),
