@@ -233,7 +233,7 @@ impl House {
     ) -> Result<Fetch, NotReady> {
         let (reads, writes) = sys::seqpacket_pair()?;
         let run = self.hand_over(tenant, person, accounts.clone(), within, writes.as_fd())?;
-        let handover = Handover { reads, writes };
+        let handover = Handover { reads, writes, met: Vec::new() };
         Ok(Fetch { run, handover, tenant: tenant.clone(), accounts })
     }
 
@@ -263,6 +263,8 @@ pub(super) struct Handover {
     pub(super) reads: OwnedFd,
     /// Held to hand later values over. Nothing is ever read from it.
     pub(super) writes: OwnedFd,
+    /// What was in the store, and until when it holds.
+    pub(super) met: Vec<(Account, Option<i64>)>,
 }
 
 /// Secrets on their way into the queue of a socket.
@@ -290,7 +292,7 @@ impl Fetch {
         }
         let there = |wanted: &&Wanted| outcome.did.iter().any(|(did, _)| *did == wanted.account);
         match accounts.iter().find(|wanted| !there(wanted)) {
-            None => Ok(handover),
+            None => Ok(Handover { met: outcome.did, ..handover }),
             Some(wanted) => {
                 let why = "the store's process said nothing of it";
                 Err(not_ready(&tenant, Some(wanted), Trouble::Refused, why))

@@ -99,6 +99,9 @@ impl House {
         server: &ServerName,
         prepared: Result<Box<Prepared>, NotReady>,
     ) {
+        if let Ok(Some(handover)) = prepared.as_ref().map(|prepared| &prepared.handover) {
+            self.secrets_met(tenant, &handover.met);
+        }
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
         let mut received = (None, None);
