@@ -298,6 +298,51 @@ pub struct ProbeReply {
     pub account: String,
 }
 
+/// One secret of a tenant, without its value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct CredentialLine {
+    /// The tenant.
+    pub tenant: String,
+    /// Its name in the tenant's file.
+    pub name: String,
+    /// `tenant`, or `user` where each user has one of their own.
+    pub scope: String,
+    /// Whose it is, where each user has one of their own.
+    pub user: Option<String>,
+    /// Whether it is set.
+    pub set: bool,
+    /// `set`, `import`, `login`, or `found` (in the store, how it came there is not known).
+    pub source: Option<String>,
+    /// When it was stored, seconds since the epoch.
+    pub stored_at: Option<i64>,
+    /// When it expires, seconds since the epoch, where that is known.
+    pub expires: Option<i64>,
+    /// The servers that get it.
+    pub servers: Vec<String>,
+    /// How: `env NAME`, `file NAME`, `inject HOST`.
+    pub delivery: Vec<String>,
+    /// Whether the tenant's file names it; else nobody gets it.
+    pub named: bool,
+    /// The command that mends what is amiss: sets what is not set, removes what nobody gets.
+    pub cure: Option<String>,
+}
+
+/// Reply of `ListCredentials`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct CredentialsReply {
+    /// Those that the asker may see, by tenant and name.
+    pub credentials: Vec<CredentialLine>,
+    /// What is wrong with this list.
+    pub problems: Vec<String>,
+}
+
+/// Reply of `RemoveCredential`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct RemovedReply {
+    /// Whose they were: one for each, nothing for the tenant's own.
+    pub removed: Vec<Option<String>>,
+}
+
 /// What a method can refuse with.
 #[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
 #[zlink(interface = "io.tenantd.Supervisor")]
@@ -320,6 +365,25 @@ pub enum ControlError {
         method: String,
         /// How to become one.
         cure: String,
+    },
+    /// The tenant has no such credential that the asker could have to do with.
+    UnknownCredential {
+        /// The tenant.
+        tenant: String,
+        /// Those that it has.
+        choices: Vec<String>,
+    },
+    /// Each user has one of their own, and the asker none.
+    NotYours {
+        /// What it is about and what to do.
+        reason: String,
+    },
+    /// The store of secrets could not do it.
+    StoreFailed {
+        /// `locked`, `no-store`, `refused`, `timed-out`, ...
+        trouble: String,
+        /// What failed and what to do.
+        reason: String,
     },
     /// The supervisor is stopping, or could not do it.
     Failed {
@@ -360,6 +424,19 @@ pub trait Control {
         server: Option<&str>,
         brief: &str,
     ) -> zlink::Result<Result<ProbeReply, ControlError>>;
+    /// The secrets of a tenant, of every one without a name, and whether they are set. Never a value.
+    async fn list_credentials(
+        &mut self,
+        tenant: Option<&str>,
+    ) -> zlink::Result<Result<CredentialsReply, ControlError>>;
+    /// Removes a secret from the store: the asker's own, or the tenant's (admin). With `user` that user's
+    /// (admin).
+    async fn remove_credential(
+        &mut self,
+        tenant: &str,
+        name: &str,
+        user: Option<&str>,
+    ) -> zlink::Result<Result<RemovedReply, ControlError>>;
     /// Stops the supervisor and all that it started (admin).
     async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
 }

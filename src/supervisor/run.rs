@@ -82,6 +82,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         instance: instance(),
         replacing: Replacing::default(),
         probing: super::probe::Probing::default(),
+        secrets: super::secrets::Secrets::default(),
         options,
     };
     let (found, spared) = search.finish();

@@ -66,6 +66,32 @@ pub struct Account {
     pub user: Option<String>,
 }
 
+/// How a secret came to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Typed, or read from a pipe.
+    Set,
+    /// Taken from the configuration of a client.
+    Import,
+    /// The tokens of a login.
+    Login,
+    /// It was found in the store: how it came there is not known (any more).
+    Found,
+}
+
+impl Source {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Import => "import",
+            Self::Login => "login",
+            Self::Found => "found",
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
