@@ -148,7 +148,9 @@ impl House {
         prepared.seat = seat.map_err(io::Error::other)?;
         let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
         let doors = match prepared.way() {
-            Some(way) => Some(self.way_out(tenant, (place.0, place.1), way, &prepared.for_egress())?),
+            Some(way) => {
+                Some(self.way_out(tenant, (place.0, place.1), way, &prepared.for_egress())?)
+            }
             None => None,
         };
         let delivered = birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;
