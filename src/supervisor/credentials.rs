@@ -5,6 +5,7 @@
 //! went, and until when: [`FromCredential`].
 
 mod delivery;
+mod injection;
 
 use std::fs::File;
 use std::io;
@@ -30,7 +31,7 @@ use crate::wire::credential::{
 };
 use crate::wire::{self, Birth, Identity};
 
-pub(super) use delivery::{Receiver, has_files, places, provided};
+pub(super) use delivery::{Receiver, To, has_files, places, provided};
 
 /// How much longer than its plan says a role is waited for: it ends itself in time and says why.
 const GRACE: Duration = Duration::from_secs(1);

@@ -6,11 +6,14 @@
 mod support;
 
 mod cli;
+mod delivery;
 mod door;
 mod encrypted_file;
 mod harm;
+mod house;
 mod init;
 mod keyutils;
+mod nowhere;
 mod prompts;
 mod role;
 mod secret_service;
