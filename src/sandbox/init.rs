@@ -23,19 +23,22 @@ use rustix::thread::CapabilitySet;
 
 use super::failure::{self, Failure};
 use super::keeper::reap;
+use super::secrets::Secrets;
+use super::secrets::keeping::Keeping;
+use super::secrets::vault::Vault;
 use super::server::become_server;
 use super::stage::Given;
 use super::{doors, enter, tree};
 use crate::post;
 use crate::sys::{self, Forked};
-use crate::wire::stage::Backend;
+use crate::wire::stage::{Backend, CREDENTIALS};
 
 /// The role's whole life. `leash` ends with the keeper.
-pub(super) fn run(given: Given, failed: OwnedFd, leash: OwnedFd) {
-    match start(&given, &failed) {
-        Ok(Some((watch, server))) => {
+pub(super) fn run(mut given: Given, failed: OwnedFd, leash: OwnedFd) {
+    match start(&mut given, &failed) {
+        Ok(Some(mut duty)) => {
             drop((given, failed));
-            wait(&watch, &leash, server);
+            duty.wait(&leash);
         }
         // The server's own process has come back: it has said why.
         Ok(None) => {}
@@ -44,7 +47,9 @@ pub(super) fn run(given: Given, failed: OwnedFd, leash: OwnedFd) {
 }
 
 /// Makes the place and forks the server.
-fn start(given: &Given, failed: &OwnedFd) -> Result<Option<(SignalFd, Pid)>, Failure> {
+fn start(given: &mut Given, failed: &OwnedFd) -> Result<Option<Duty>, Failure> {
+    let way = given.handover.take();
+    given.secrets = Secrets::take(&given.plan, way.as_ref())?;
     let plan = &given.plan;
     let failing = Failure::during("start pid 1");
     let watch = || -> io::Result<SignalFd> {
@@ -58,7 +63,11 @@ fn start(given: &Given, failed: &OwnedFd) -> Result<Option<(SignalFd, Pid)>, Fai
     let watch = watch().map_err(failing)?;
     // Directories of the new root are for the server to enter, whoever makes them.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let granted = tree::build(plan, &given.data, given.lent.as_ref())?;
+    let mut granted = tree::build(plan, &given.data, given.lent.as_ref())?;
+    let vault = Vault::open(plan).map_err(Failure::during("make a place for its credentials"))?;
+    if vault.is_some() {
+        granted.push((CREDENTIALS.into(), tree::READ));
+    }
     enter::name_host(plan)?;
     let egress = given.doors.as_ref().map(AsFd::as_fd);
     doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
@@ -67,6 +76,10 @@ fn start(given: &Given, failed: &OwnedFd) -> Result<Option<(SignalFd, Pid)>, Fai
         // While it may: the user that it becomes may not.
         enter::limit_capabilities(CapabilitySet::empty());
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
+    }
+    for (file, value) in vault.iter().flat_map(|_| given.secrets.files(plan)) {
+        let put = vault.as_ref().map_or(Ok(()), |vault| vault.put(file, value));
+        put.map_err(Failure::during("put a credential into its file"))?;
     }
     let own = unistd::getpid();
     match sys::fork_single_threaded().map_err(Failure::during("fork"))? {
@@ -81,37 +94,56 @@ fn start(given: &Given, failed: &OwnedFd) -> Result<Option<(SignalFd, Pid)>, Fai
                 Ok::<(), io::Error>(nix::sys::prctl::set_no_new_privs()?)
             };
             hold_nothing().map_err(Failure::during("let go of what pid 1 does not need"))?;
-            Ok(Some((watch, server)))
+            Ok(Some(Duty { watch, server, keeping: Keeping::new(plan, way, vault) }))
         }
     }
 }
 
-/// Until the server ends, or the keeper.
-fn wait(watch: &SignalFd, leash: &OwnedFd, server: Pid) {
-    loop {
-        let mut ready = [
-            PollFd::new(leash.as_fd(), PollFlags::POLLIN),
-            PollFd::new(watch.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut ready, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            // Blind: better an end than a server that nobody watches.
-            Err(_) => return,
-        }
-        if ready[0].any() == Some(true) && gone(leash) {
-            return;
-        }
-        while let Ok(Some(signal)) = watch.read_signal() {
-            if i32::try_from(signal.ssi_signo) == Ok(SIGTERM as i32) {
-                // It may be gone already; its end is seen as a child's death.
-                let _ = killpg(server, SIGTERM);
+/// What there is to do while the server runs.
+struct Duty {
+    watch: SignalFd,
+    server: Pid,
+    keeping: Keeping,
+}
+
+impl Duty {
+    /// Until the server ends, or the keeper.
+    fn wait(&mut self, leash: &OwnedFd) {
+        loop {
+            let Some([said, handed]) = self.look(leash) else { return };
+            if said && gone(leash) {
+                return;
+            }
+            if handed {
+                self.keeping.hear();
+            }
+            while let Ok(Some(signal)) = self.watch.read_signal() {
+                if i32::try_from(signal.ssi_signo) == Ok(SIGTERM as i32) {
+                    // It may be gone already; its end is seen as a child's death.
+                    let _ = killpg(self.server, SIGTERM);
+                }
+            }
+            if let Some(word) = reap(self.server) {
+                // A keeper that is gone needs to know nothing.
+                let _ = post::send(leash, &word, &[], SendFlags::DONTWAIT);
+                return;
             }
         }
-        if let Some(word) = reap(server) {
-            // A keeper that is gone needs to know nothing.
-            let _ = post::send(leash, &word, &[], SendFlags::DONTWAIT);
-            return;
+    }
+
+    /// Waits until something happens: whether it is the keeper, or a secret that came. Nothing where it cannot
+    /// be seen: better an end than a server that nobody watches.
+    fn look(&self, leash: &OwnedFd) -> Option<[bool; 2]> {
+        let mut ready = vec![
+            PollFd::new(leash.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+        ];
+        ready.extend(self.keeping.way().map(|way| PollFd::new(way, PollFlags::POLLIN)));
+        match poll(&mut ready, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return None,
         }
+        Some([0, 2].map(|at| ready.get(at).is_some_and(|polled| polled.any() == Some(true))))
     }
 }
 

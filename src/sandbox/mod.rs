@@ -15,6 +15,7 @@ mod init;
 mod keeper;
 mod offspring;
 mod ruleset;
+mod secrets;
 mod server;
 pub mod stage;
 pub mod storage;

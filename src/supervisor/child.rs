@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::credentials::{self, Handover};
 use super::estate::{Estate, EstateError, Ground};
 use super::identities::{GroupError, Standing};
 use super::ways;
@@ -21,7 +22,7 @@ use crate::paths::Layout;
 use crate::sandbox::cgroup::Bounds;
 use crate::sandbox::storage;
 use crate::wire::egress::Way;
-use crate::wire::stage::{Backend, Limits, Seat, StagePlan, View};
+use crate::wire::stage::{Backend, CREDENTIALS, Limits, Seat, StagePlan, View};
 use crate::wire::{self, Holder};
 
 /// Where a server finds programs; nothing of the supervisor's own environment is inherited.
@@ -40,6 +41,10 @@ pub(super) struct Prepared {
     pub(super) bounds: Bounds,
     /// Its control group, made at the last moment.
     pub(super) seat: Option<Seat>,
+    /// Where its secrets wait.
+    pub(super) handover: Option<Handover>,
+    /// For whom it is, where not for all.
+    pub(super) holder: Option<Holder>,
 }
 
 impl Prepared {
@@ -182,6 +187,7 @@ pub(super) fn prepare(
         network: ways::network(server),
         limits: limits(tenant, *backend, *bounded),
         seat: None,
+        secrets: credentials::places(tenant, server),
     };
     let program = fingerprint(&plan);
     let (way, bounds) = (ways::way(server), Bounds::of(&tenant.quota));
@@ -189,7 +195,9 @@ pub(super) fn prepare(
     // Where it cannot be, the looks at what is stored find out and say so.
     let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     let data = data.directory;
-    let mut prepared = Prepared { plan, program, data, way, bounds, seat: None };
+    let holder = holder.cloned();
+    let mut prepared =
+        Prepared { plan, program, data, way, bounds, seat: None, handover: None, holder };
     if let Some(ca_file) = ca_file {
         prepared.trust(ca_file, layout)?;
     }
@@ -222,6 +230,8 @@ impl Prepared {
             self.plan.view.read.push(binary.clone());
         }
         self.plan.command = binary;
+        // They need none, and what they find is told.
+        self.plan.secrets.clear();
         Ok(self)
     }
 }
@@ -329,6 +339,9 @@ fn environment(
     env.extend(server.needs.env.clone());
     env.extend(ways::environment(&ways::network(server)));
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
+    if credentials::has_files(tenant, server) {
+        env.insert("CREDENTIALS_DIRECTORY".to_owned(), CREDENTIALS.to_owned());
+    }
     // Ours come last: what a tenant's file says cannot pretend to be another tenant.
     let ours = [
         ("TENANTD_TENANT", tenant.id.as_str()),

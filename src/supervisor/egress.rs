@@ -78,6 +78,11 @@ impl Egresses {
 }
 
 impl House {
+    /// Whether this tenant has an egress.
+    pub(super) fn has_egress(&self, tenant: &TenantId) -> bool {
+        self.egresses.of.contains_key(tenant)
+    }
+
     /// The socket on which the stage of this child hands its listeners to the tenant's egress.
     pub(super) fn way_out(
         &mut self,
@@ -157,6 +162,9 @@ impl House {
         };
         match news {
             EgressNews::Gone => self.egress_died(tenant),
+            EgressNews::Refused { server, credential } => {
+                tracing::warn!(%tenant, %server, "a host refused the credential {credential}");
+            }
             EgressNews::LogFull => {
                 let fresh = logs::rotate(&self.options.layout, tenant, logs::NETWORK);
                 let told = fresh.map(|log| {
@@ -215,13 +223,19 @@ async fn watch(
 ) {
     let listen = async |control: &OwnedFd| -> io::Result<()> {
         let control = sys::watch(control.try_clone()?)?;
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 1024];
         loop {
             let mut ready = control.readable().await?;
             let flags = RecvFlags::DONTWAIT;
             match post::receive::<FromEgress>(control.get_ref(), &mut buffer, flags) {
-                Ok((FromEgress::LogFull, _)) => {
-                    let (tenant, news) = (tenant.clone(), EgressNews::LogFull);
+                Ok((said, _)) => {
+                    let news = match said {
+                        FromEgress::LogFull => EgressNews::LogFull,
+                        FromEgress::Refused { server, credential } => {
+                            EgressNews::Refused { server, credential }
+                        }
+                    };
+                    let tenant = tenant.clone();
                     // Without a loop there is nobody to tell.
                     let _ = house.say(Message::Egress { tenant, number, news }).await;
                 }

@@ -14,6 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::birth::{Delivered, birth};
 use super::cell::{Cell, Phase};
 use super::child::{self, Means, NotReady, Prepared};
+use super::credentials;
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -71,6 +72,7 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
+        let fetch = self.fetch_for(&configured, &server, holder.as_ref());
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
@@ -82,6 +84,7 @@ impl House {
                 Ok(Err(error)) => Err(error.into()),
                 Err(error) => Err(std::io::Error::other(error).into()),
             };
+            let prepared = credentials::provided(prepared, fetch).await;
             let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
             let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
@@ -98,8 +101,18 @@ impl House {
     ) {
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
-        let started =
-            prepared.and_then(|mut prepared| Ok(self.birth(tenant, place, &mut prepared)?));
+        let (mut received, mut holds) = ((None, None), Vec::new());
+        let started = prepared.and_then(|mut prepared| {
+            let born = self.birth(tenant, place, &mut prepared)?;
+            let handover = prepared.handover.map(|handover| (handover.writes, handover.holds));
+            let (way, held) = handover.unzip();
+            holds = held.unwrap_or_default();
+            received = (prepared.holder, way);
+            Ok(born)
+        });
+        for (account, expires) in holds {
+            self.secret_met(tenant, &account, expires);
+        }
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match started {
             Ok((delivered, keeper)) => {
@@ -108,6 +121,8 @@ impl House {
                 let (pid, program) = (delivered.born.pid, delivered.program.clone());
                 self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
+                let (holder, way) = received;
+                self.received(tenant, child, server, holder.as_ref(), way);
             }
             Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");

@@ -28,7 +28,8 @@ pub(super) fn network(server: &Server) -> Network {
 pub(super) fn way(server: &Server) -> Option<Way> {
     match &server.sandbox.network {
         Configured::Allow(allowed) => {
-            Some(Way { server: server.name.clone(), allowed: allowed.clone() })
+            let inject = Vec::new();
+            Some(Way { server: server.name.clone(), allowed: allowed.clone(), inject })
         }
         Configured::None | Configured::Host => None,
     }

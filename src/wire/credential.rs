@@ -1,8 +1,8 @@
 //! What the credential role is told, what it says, and how a secret travels.
 //!
 //! A secret is never in a JSON document: it is a sealed memfd beside one ([`crate::post::seal_secret`]). Two
-//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines, and its end is the
-//! order to stop. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
+//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines. That it is gone stops
+//! nothing: a deed ends within its time in any case, and a renewed token must get into the store. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
 //! [`Handed`] for each. The supervisor holds it open to have later values handed over, and reads nothing of
 //! what is queued there.
 
@@ -66,11 +66,38 @@ pub struct Account {
     pub user: Option<String>,
 }
 
+/// How a secret came to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// Typed, or read from a pipe.
+    Set,
+    /// Taken from the configuration of a client.
+    Import,
+    /// The tokens of a login.
+    Login,
+    /// It was found in the store: how it came there is not known (any more).
+    Found,
+}
+
+impl Source {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Import => "import",
+            Self::Login => "login",
+            Self::Found => "found",
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Deed {
-    /// Read these and hand each over. Descriptor: the hand-over socket.
+    /// Read these and hand each over. Descriptors: the hand-over socket; where some are logins also the file
+    /// that refreshers of the tenant's logins lock.
     HandOver {
         /// Which, and those of them that are tokens of a login: how they are renewed.
         accounts: Vec<Wanted>,
@@ -85,7 +112,8 @@ pub enum Deed {
         /// Which.
         accounts: Vec<Account>,
     },
-    /// End these logins at their server (RFC 7009) where it can be told, and forget them in any case.
+    /// End these logins at their server (RFC 7009) where it can be told, and forget them in any case: of one
+    /// whose server could not be told both is said. Descriptor: the file that refreshers lock.
     Logout {
         /// Which.
         accounts: Vec<Wanted>,
@@ -167,6 +195,19 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// For machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Locked => "locked",
+            Self::NoStore => "no-store",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed-out",
+            Self::LoginOver => "login-over",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether only a person's deed can change it; else it is tried again.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Missing | Self::Locked | Self::NoStore | Self::LoginOver)
