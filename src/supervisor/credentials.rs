@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use super::child::NotReady;
 use super::house::House;
 use super::spawn::{Binary, Born, kill};
-use crate::config::tenant::Settings;
+use crate::config::tenant::{Settings, Store};
+use crate::credential::key;
 use crate::names::TenantId;
 use crate::paths::{Layout, Mode};
 use crate::policy::reason::one_line;
@@ -172,15 +173,20 @@ impl Deaf {
 /// [`Trouble::NoStore`] and what to do, where there can be none.
 pub(super) fn store_plan(
     layout: &Layout,
-    _settings: &Settings,
+    settings: &Settings,
     person: Option<u32>,
 ) -> Result<StorePlan, (Trouble, String)> {
-    match layout.mode {
-        Mode::User => Ok(StorePlan::SecretService { bus: bus(person) }),
-        Mode::System => Ok(StorePlan::EncryptedFile {
-            directory: layout.state.join("secrets"),
-            key: layout.state.join("credentials.key"),
-        }),
+    match settings.store {
+        Store::SecretService if layout.mode == Mode::System && person.is_none() => {
+            let why = "the Secret Service is a person's, and this one is shared by all users of the tenant \
+                       (tenantd.toml: [credentials] store = \"encrypted-file\")";
+            Err((Trouble::NoStore, why.to_owned()))
+        }
+        Store::SecretService => Ok(StorePlan::SecretService { bus: bus(person) }),
+        Store::EncryptedFile => {
+            Ok(StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) })
+        }
+        Store::Keyutils => Ok(StorePlan::Keyutils),
     }
 }
 
@@ -237,7 +243,7 @@ impl House {
     ) -> Result<Fetch, NotReady> {
         let (reads, writes) = sys::seqpacket_pair()?;
         let run = self.hand_over(tenant, person, accounts.clone(), within, writes.as_fd())?;
-        let handover = Handover { reads, writes, holds: Vec::new() };
+        let handover = Handover { reads, writes, met: Vec::new() };
         Ok(Fetch { run, handover, tenant: tenant.clone(), accounts })
     }
 
@@ -268,8 +274,8 @@ pub(super) struct Handover {
     pub(super) reads: OwnedFd,
     /// Held to hand later values over. Nothing is ever read from it.
     pub(super) writes: OwnedFd,
-    /// What waits, and until when each holds.
-    pub(super) holds: Vec<(Account, Option<i64>)>,
+    /// What was in the store, and until when it holds.
+    pub(super) met: Vec<(Account, Option<i64>)>,
 }
 
 /// Secrets on their way into the queue of a socket.
@@ -297,7 +303,7 @@ impl Fetch {
         }
         let there = |wanted: &&Wanted| outcome.did.iter().any(|(did, _)| *did == wanted.account);
         match accounts.iter().find(|wanted| !there(wanted)) {
-            None => Ok(Handover { holds: outcome.did, ..handover }),
+            None => Ok(Handover { met: outcome.did, ..handover }),
             Some(wanted) => {
                 let why = "the store's process said nothing of it";
                 Err(not_ready(&tenant, Some(wanted), Trouble::Refused, why))

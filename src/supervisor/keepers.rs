@@ -99,20 +99,17 @@ impl House {
         server: &ServerName,
         prepared: Result<Box<Prepared>, NotReady>,
     ) {
+        if let Ok(Some(handover)) = prepared.as_ref().map(|prepared| &prepared.handover) {
+            self.secrets_met(tenant, &handover.met);
+        }
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
-        let (mut received, mut holds) = ((None, None), Vec::new());
+        let mut received = (None, None);
         let started = prepared.and_then(|mut prepared| {
             let born = self.birth(tenant, place, &mut prepared)?;
-            let handover = prepared.handover.map(|handover| (handover.writes, handover.holds));
-            let (way, held) = handover.unzip();
-            holds = held.unwrap_or_default();
-            received = (prepared.holder, way);
+            received = (prepared.holder, prepared.handover.map(|handover| handover.writes));
             Ok(born)
         });
-        for (account, expires) in holds {
-            self.secret_met(tenant, &account, expires);
-        }
         let Some(cell) = self.cells.get_mut(tenant) else { return };
         match started {
             Ok((delivered, keeper)) => {

@@ -123,7 +123,7 @@ impl House {
                 let (house, (tenant, account)) = (self.handle.clone(), key);
                 tokio::task::spawn_local(async move {
                     let came = fetch.finish().await;
-                    let came = came.map(|came| came.holds.into_iter().find_map(|(_, until)| until));
+                    let came = came.map(|came| came.met.into_iter().find_map(|(_, until)| until));
                     let news = SecretNews::Renewed(account, came);
                     let _ = house.say(Message::Secret { tenant, news }).await;
                 });
@@ -149,7 +149,7 @@ impl House {
         let over = match came {
             Ok(next) if next != Some(expires) => {
                 tracing::info!(%tenant, whose, "the login {} was renewed", account.name);
-                self.secret_met(tenant, account, next);
+                self.secrets_met(tenant, &[(account.clone(), next)]);
                 return self.credential_changed(tenant, account);
             }
             Ok(_) => {

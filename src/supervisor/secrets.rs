@@ -23,8 +23,10 @@ use super::message::{Message, Reply};
 use super::renewals::Renewals;
 use super::status::{admin_only, answer, unknown};
 use crate::auth::Principal;
+use crate::config::tenant::Store;
 use crate::control::{ControlError, RemovedReply};
 use crate::names::TenantId;
+use crate::paths::Mode;
 use crate::policy::Asker;
 use crate::policy::reason::{CONFIGURATION, USAGE, refusal};
 use crate::policy::secret::{Denied, Keys};
@@ -129,9 +131,13 @@ impl House {
         let name = wish.name.clone();
         if let Some(user) = wish.user.as_deref().filter(|user| *user != own) {
             let account = Account { name, user: Some(user.to_owned()) };
-            return match keys.admin {
-                true => Ok(vec![account]),
-                false => Err(Denied::Another { tenant: tenant.clone(), name: wish.name.clone() }),
+            let (mode, store) = (self.options.layout.mode, self.settings().store);
+            return match (keys.admin, mode, store) {
+                (false, ..) => Err(Denied::Another { tenant: tenant.clone(), name: account.name }),
+                (true, Mode::System, Store::SecretService) => {
+                    Err(Denied::Theirs { name: account.name, user: user.to_owned() })
+                }
+                (true, ..) => Ok(vec![account]),
             };
         }
         match keys.account(&wish.name) {
@@ -168,15 +174,15 @@ impl House {
         self.secrets.indexes.entry(tenant.clone()).or_insert_with(open)
     }
 
-    /// The role met this secret in the store: it is set, whatever the index said.
-    pub(super) fn secret_met(
-        &mut self,
-        tenant: &TenantId,
-        account: &Account,
-        expires: Option<i64>,
-    ) {
-        self.renew_ahead(tenant, account, expires);
-        if self.index(tenant).met(account, expires) {
+    /// The role met these in the store: they are set, whatever the index said.
+    pub(super) fn secrets_met(&mut self, tenant: &TenantId, met: &[(Account, Option<i64>)]) {
+        for (account, expires) in met {
+            self.renew_ahead(tenant, account, *expires);
+        }
+        let index = self.index(tenant);
+        // Each of them, not only until the first that is news.
+        let news = met.iter().filter(|(account, expires)| index.met(account, *expires)).count();
+        if news > 0 {
             self.line_up(tenant, Work::Note);
         }
     }
@@ -272,11 +278,7 @@ impl House {
                 Work::Note => {}
             },
             SecretNews::Due(account, number) => self.renewal_due(tenant, &account, number),
-            SecretNews::Met(accounts) => {
-                for (account, expires) in &accounts {
-                    self.secret_met(tenant, account, *expires);
-                }
-            }
+            SecretNews::Met(met) => self.secrets_met(tenant, &met),
             SecretNews::Renewed(account, came) => self.renewed(tenant, &account, came),
             SecretNews::Written(written) => {
                 if let Err(why) = written {
@@ -325,6 +327,7 @@ impl House {
             let name = accounts.first().map_or("", |one| one.name.as_str());
             tracing::info!(%tenant, whose = whose.as_deref(), "the credential {name} was removed");
         }
+        gone.iter().for_each(|one| self.credential_changed(tenant, one));
         let result = if gone.len() == accounts.len() {
             Ok(RemovedReply { removed })
         } else {
@@ -371,7 +374,7 @@ pub(super) fn control_error(denied: Denied) -> ControlError {
             ControlError::UnknownCredential { tenant: tenant.to_string(), choices }
         }
         Denied::Shared { .. } => admin_only("RemoveCredential"),
-        Denied::NoUser { .. } | Denied::Another { .. } => {
+        Denied::NoUser { .. } | Denied::Another { .. } | Denied::Theirs { .. } => {
             ControlError::NotYours { reason: denied.to_string() }
         }
     }
