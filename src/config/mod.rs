@@ -14,6 +14,7 @@
 //! This room reads files and looks whether commands exist. It starts nothing and writes nothing.
 
 pub mod expand;
+pub mod inject;
 pub mod load;
 pub mod schema;
 pub mod tenant;

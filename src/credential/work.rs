@@ -3,6 +3,7 @@
 //! Each account goes its own way: what is wrong with one is said of it, and the next is tried. Only a store that
 //! cannot be opened at all is wrong for all of them.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
@@ -10,13 +11,14 @@ use std::time::Instant;
 use rustix::net::SendFlags;
 use zeroize::Zeroizing;
 
-use super::oauth::{self, Client, Document};
+use super::login::Logins;
+use super::oauth::Document;
 use super::role::say;
 use super::{Opened, StoreError, open};
 use crate::names::TenantId;
 use crate::post::{self, PostError};
 use crate::wire::credential::{
-    Account, CredentialPlan, Deed, FromCredential, Handed, LoginPlan, SECRET_MAX, Trouble, Wanted,
+    Account, CredentialPlan, Deed, FromCredential, Handed, SECRET_MAX, Trouble, Wanted,
 };
 
 /// A secret as it is handed over.
@@ -27,16 +29,19 @@ pub(super) struct Current {
     pub(super) expires: Option<i64>,
 }
 
-/// Does the deed and says how it went. `given` are the descriptors that the deed names.
-/// `until` is when the process ends, whatever it is doing.
+/// Does the deed and says how it went. `given` are the descriptors that the deed names, `lock` is there where it is
+/// about logins, `until` is when the process ends, whatever it is doing.
 pub(super) fn work(
     plan: &CredentialPlan,
     given: Vec<OwnedFd>,
+    lock: Option<&File>,
     says: &SyncSender<FromCredential>,
     until: Instant,
 ) {
     let done = open(&plan.store, &plan.tenant).and_then(|store| {
-        let each = Each { store: store.as_ref(), tenant: &plan.tenant, says, until };
+        let (store, tenant) = (store.as_ref(), &plan.tenant);
+        let logins = lock.map(|lock| Logins { store, tenant, lock, until });
+        let each = Each { store, tenant, logins, says };
         each.act(&plan.deed, given)
     });
     if let Err(error) = done {
@@ -54,20 +59,17 @@ fn each_failed(says: &SyncSender<FromCredential>, account: Option<Account>, erro
 struct Each<'a> {
     store: &'a dyn Opened,
     tenant: &'a TenantId,
+    logins: Option<Logins<'a>>,
     says: &'a SyncSender<FromCredential>,
-    until: Instant,
 }
 
 impl Each<'_> {
     fn act(&self, deed: &Deed, given: Vec<OwnedFd>) -> Result<(), StoreError> {
         match deed {
             Deed::HandOver { accounts } => {
-                let mut given = given.into_iter();
-                let (Some(to), lock) = (given.next(), given.next()) else {
-                    return Err(odd(PostError::Descriptors(0)));
-                };
+                let [to] = post::exactly(given).map_err(odd)?;
                 for wanted in accounts {
-                    self.tell(&wanted.account, self.hand_over(wanted, &to, lock.as_ref()));
+                    self.tell(&wanted.account, self.hand_over(wanted, &to));
                 }
             }
             Deed::Keep { account } => {
@@ -80,9 +82,8 @@ impl Each<'_> {
                 }
             }
             Deed::Logout { accounts } => {
-                let lock = given.into_iter().next();
                 for wanted in accounts {
-                    self.tell(&wanted.account, self.log_out(wanted, lock.as_ref()).map(|()| None));
+                    self.tell(&wanted.account, self.log_out(wanted).map(|()| None));
                 }
             }
         }
@@ -97,13 +98,8 @@ impl Each<'_> {
         }
     }
 
-    fn hand_over(
-        &self,
-        wanted: &Wanted,
-        to: &OwnedFd,
-        lock: Option<&OwnedFd>,
-    ) -> Result<Option<i64>, StoreError> {
-        let Current { value, expires } = self.current(wanted, lock)?;
+    fn hand_over(&self, wanted: &Wanted, to: &OwnedFd) -> Result<Option<i64>, StoreError> {
+        let Current { value, expires } = self.current(wanted)?;
         let handed = Handed { name: wanted.account.name.clone(), expires };
         let value = post::seal_secret(&value).map_err(|error| match error {
             PostError::TooLarge(_) => too_large(),
@@ -114,37 +110,26 @@ impl Each<'_> {
         Ok(expires)
     }
 
-    fn current(&self, wanted: &Wanted, lock: Option<&OwnedFd>) -> Result<Current, StoreError> {
-        if let Some(plan) = &wanted.login {
-            let login = self.login(&wanted.account, plan, lock)?;
-            let client = Client::new(plan.ca_file.as_deref());
-            let document = login.ready(&client, wanted.renew)?;
-            let value = Zeroizing::new(document.access_token.as_bytes().to_vec());
-            return Ok(Current { value, expires: document.expires_at });
+    fn current(&self, wanted: &Wanted) -> Result<Current, StoreError> {
+        if let (Some(login), Some(logins)) = (&wanted.login, &self.logins) {
+            return logins.current(&wanted.account, login, wanted.renew);
         }
         let value =
             self.store.get(&wanted.account)?.ok_or_else(|| self.missing(&wanted.account))?;
         if Document::parse(&value).is_ok() {
-            let name = &wanted.account.name;
-            let why = format!(
-                "{name} is a login, and its refresh token is nobody's to have (write an [oauth.{name}], or set \
-                 another value: tenantd credential set {} {name})",
-                self.tenant
-            );
-            return Err(StoreError::new(Trouble::Refused, why));
+            return Err(self.no_plain_secret(&wanted.account));
         }
         Ok(Current { value, expires: None })
     }
 
-    fn login<'b>(
-        &'b self,
-        account: &'b Account,
-        plan: &'b LoginPlan,
-        lock: Option<&'b OwnedFd>,
-    ) -> Result<oauth::Login<'b>, StoreError> {
-        let lock = lock.ok_or_else(|| odd(PostError::Descriptors(1)))?.as_fd();
-        let (store, tenant, until) = (self.store, self.tenant, self.until);
-        Ok(oauth::Login { store, tenant, account, plan, lock, until })
+    /// What is stored is a login, which is nobody's to have whole.
+    fn no_plain_secret(&self, account: &Account) -> StoreError {
+        let (tenant, name) = (self.tenant, &account.name);
+        let why = format!(
+            "{name} is a login, and {tenant} has no [oauth.{name}] (add it, or set another value: tenantd credential \
+             set {tenant} {name})"
+        );
+        StoreError::new(Trouble::Refused, why)
     }
 
     /// Keeps it; says when it expires, where it is a login that says so.
@@ -154,18 +139,11 @@ impl Each<'_> {
         Ok(Document::parse(&value).ok().and_then(|document| document.expires_at))
     }
 
-    fn log_out(&self, wanted: &Wanted, lock: Option<&OwnedFd>) -> Result<(), StoreError> {
-        let Some(plan) = &wanted.login else { return self.store.remove(&wanted.account) };
-        let client = Client::new(plan.ca_file.as_deref());
-        if let Some(why) = self.login(&wanted.account, plan, lock)?.end(&client)? {
-            // Said before that it is gone, and not in its stead.
-            each_failed(
-                self.says,
-                Some(wanted.account.clone()),
-                StoreError::new(Trouble::Unreachable, why),
-            );
+    fn log_out(&self, wanted: &Wanted) -> Result<(), StoreError> {
+        match (&wanted.login, &self.logins) {
+            (Some(login), Some(logins)) => logins.end(&wanted.account, login),
+            _ => self.store.remove(&wanted.account),
         }
-        Ok(())
     }
 
     fn missing(&self, account: &Account) -> StoreError {

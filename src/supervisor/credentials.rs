@@ -5,6 +5,7 @@
 //! went, and until when: [`FromCredential`].
 
 mod delivery;
+mod injection;
 
 use std::fs::File;
 use std::io;
@@ -30,7 +31,7 @@ use crate::wire::credential::{
 };
 use crate::wire::{self, Birth, Identity};
 
-pub(super) use delivery::{Receiver, WITHIN, has_files, places, provided};
+pub(super) use delivery::{Receiver, To, WITHIN, has_files, places, provided};
 
 /// How much longer than its plan says a role is waited for: it ends itself in time and says why.
 const GRACE: Duration = Duration::from_secs(1);
@@ -84,9 +85,7 @@ pub(super) fn start(
 
 fn accounts(deed: &Deed) -> usize {
     match deed {
-        Deed::HandOver { accounts } => accounts.len(),
-        // That it is forgotten, and that its server could not be told.
-        Deed::Logout { accounts } => 2 * accounts.len(),
+        Deed::HandOver { accounts } | Deed::Logout { accounts } => accounts.len(),
         Deed::Forget { accounts } => accounts.len(),
         Deed::Keep { .. } => 1,
     }
@@ -176,18 +175,18 @@ pub(super) fn store_plan(
     settings: &Settings,
     person: Option<u32>,
 ) -> Result<StorePlan, (Trouble, String)> {
-    match settings.store {
-        Store::SecretService if layout.mode == Mode::System && person.is_none() => {
-            let why = "the Secret Service is a person's, and this one is shared by all users of the tenant \
-                       (tenantd.toml: [credentials] store = \"encrypted-file\")";
-            Err((Trouble::NoStore, why.to_owned()))
+    Ok(match (settings.store, layout.mode) {
+        (Store::EncryptedFile, _) => {
+            StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) }
         }
-        Store::SecretService => Ok(StorePlan::SecretService { bus: bus(person) }),
-        Store::EncryptedFile => {
-            Ok(StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) })
+        (Store::Keyutils, _) => StorePlan::Keyutils,
+        (Store::SecretService, Mode::System) if person.is_none() => {
+            let why = "a keyring belongs to a person, and this secret to the tenant (scope = \"user\" in its \
+                       [[credential]], or store = \"encrypted-file\" in [credentials] of tenantd.toml)";
+            return Err((Trouble::NoStore, why.to_owned()));
         }
-        Store::Keyutils => Ok(StorePlan::Keyutils),
-    }
+        (Store::SecretService, _) => StorePlan::SecretService { bus: bus(person) },
+    })
 }
 
 /// The bus of a person's session: our own in user mode, where the user manager said which, else where logind
@@ -225,6 +224,7 @@ impl House {
             // Root's own store is opened as root.
             identity: person.filter(|person| theirs && person.uid != 0).cloned(),
             deed,
+            lock: layout.renewals(tenant),
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })
     }
@@ -262,8 +262,7 @@ impl House {
         let deed = Deed::HandOver { accounts };
         let plan = self.credential_plan(tenant, person, deed, within);
         let plan = plan.map_err(|(trouble, why)| not_ready(tenant, None, trouble, &why))?;
-        let lock = self.login_lock(tenant)?;
-        Ok(start(&self.binary, &plan, &[to, lock.as_fd()])?)
+        Ok(start(&self.binary, &plan, &[to])?)
     }
 }
 

@@ -3,12 +3,7 @@
 //! No token is seen here. A person's own `tenantd login` talks to the authorization server; the credential role
 //! renews and revokes.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-
 use super::house::House;
-use super::index;
 use super::message::Reply;
 use super::secrets::{Work, control_error, identity};
 use super::status::{answer, unknown};
@@ -17,7 +12,7 @@ use crate::config::tenant::{Settings, Tenant};
 use crate::control::{ControlError, LoggedOutReply, LoginEndpoint, LoginReply};
 use crate::names::TenantId;
 use crate::policy::Asker;
-use crate::wire::credential::{Account, LoginPlan, Wanted};
+use crate::wire::credential::{Account, LoginPlan, Trouble, Wanted};
 
 /// What somebody asks about a login.
 #[derive(Debug)]
@@ -47,19 +42,6 @@ impl House {
         let tenant = self.registry.get(tenant);
         let login = tenant.and_then(|its| login_plan(its, self.settings(), &account.name));
         Wanted { account, login, renew }
-    }
-
-    /// The file that all refreshers of a tenant's logins lock, each with an opening of its own (the locks belong
-    /// to the opening). Empty, and beside the index.
-    ///
-    /// # Errors
-    /// As open(2).
-    pub(super) fn login_lock(&self, tenant: &TenantId) -> io::Result<File> {
-        let directory = index::directory(&self.options.layout);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let mut options = File::options();
-        options.read(true).append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        options.open(directory.join(format!("{tenant}.lock")))
     }
 
     /// Answers a wish about a login, perhaps later.
@@ -146,8 +128,12 @@ impl House {
         reply: Reply<LoggedOutReply>,
         outcome: super::credentials::Outcome,
     ) {
-        let gone = outcome.did.iter().any(|(did, _)| did == account);
         let why = outcome.failed.into_iter().next();
+        // Of this deed it means: forgotten here, and its server does not know.
+        let untold = why.as_ref().is_some_and(|(of, trouble, _)| {
+            of.as_ref() == Some(account) && *trouble == Trouble::Unreachable
+        });
+        let gone = untold || outcome.did.iter().any(|(did, _)| did == account);
         if !gone {
             let (trouble, reason) = why.map_or_else(
                 || ("refused".to_owned(), "the store's process said nothing of it".to_owned()),

@@ -128,13 +128,13 @@ impl House {
                     let _ = house.say(Message::Secret { tenant, news }).await;
                 });
             }
-            Err(error) => self.renewed(tenant, account, Err(error)),
+            Err(error) => self.on_renewal(tenant, account, Err(error)),
         }
     }
 
     /// What came of a renewal: whoever runs with the token is given the next one; without one it is tried
     /// again, and at the end of the last one those who need it hear what to do.
-    pub(super) fn renewed(
+    pub(super) fn on_renewal(
         &mut self,
         tenant: &TenantId,
         account: &Account,

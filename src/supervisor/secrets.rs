@@ -240,7 +240,6 @@ impl House {
     }
 
     fn role(&self, tenant: &TenantId, work: &Work) -> Result<credentials::Run, (Trouble, String)> {
-        let lock;
         let (deed, person, descriptor): (_, _, Option<BorrowedFd<'_>>) = match work {
             Work::Keep { ask, account } => {
                 // A tenant's secret is in the store of whoever runs this.
@@ -254,8 +253,7 @@ impl House {
             }
             Work::Logout { wanted, asker, .. } => {
                 let person = wanted.account.user.as_ref().map(|_| asker.clone());
-                lock = self.login_lock(tenant).map_err(not_started)?;
-                (Deed::Logout { accounts: vec![wanted.clone()] }, person, Some(lock.as_fd()))
+                (Deed::Logout { accounts: vec![wanted.clone()] }, person, None)
             }
             Work::Note => return Err((Trouble::Refused, "it is no deed".to_owned())),
         };
@@ -279,7 +277,7 @@ impl House {
             },
             SecretNews::Due(account, number) => self.renewal_due(tenant, &account, number),
             SecretNews::Met(met) => self.secrets_met(tenant, &met),
-            SecretNews::Renewed(account, came) => self.renewed(tenant, &account, came),
+            SecretNews::Renewed(account, came) => self.on_renewal(tenant, &account, came),
             SecretNews::Written(written) => {
                 if let Err(why) = written {
                     tracing::error!(%tenant, "the list of its credentials cannot be written: {why}");

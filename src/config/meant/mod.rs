@@ -6,6 +6,7 @@
 
 mod access;
 mod credential;
+mod inject;
 mod needs;
 mod oauth;
 mod sandbox;
