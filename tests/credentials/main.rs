@@ -4,3 +4,12 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod encrypted_file;
+mod harm;
+mod init;
+mod keyutils;
+mod prompts;
+mod role;
+mod secret_service;
+mod session;
