@@ -8,8 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::sys;
+use crate::wire::credential::SECRET_MAX;
 use crate::wire::{self, Birth};
 
 /// The largest plan, bytes: far above what a configuration file (at most 1 MiB) can ask for.
@@ -96,6 +98,25 @@ pub fn unseal<T: DeserializeOwned>(plan: OwnedFd) -> Result<T, PostError> {
     Ok(serde_json::from_slice(&read_sealed(plan, PLAN_MAX)?)?)
 }
 
+/// A secret as a descriptor to send, of at most [`SECRET_MAX`] bytes.
+///
+/// # Errors
+/// [`PostError::TooLarge`]; as memfd_create(2) and write(2).
+pub fn seal_secret(secret: &[u8]) -> Result<OwnedFd, PostError> {
+    if secret.len() as u64 > SECRET_MAX {
+        return Err(PostError::TooLarge(SECRET_MAX as usize));
+    }
+    Ok(sealed_memfd("secret", secret)?)
+}
+
+/// The secret in a descriptor that was received; its memory is zeroed when it is dropped.
+///
+/// # Errors
+/// [`PostError`] if it is not sealed or too large.
+pub fn unseal_secret(secret: OwnedFd) -> Result<Zeroizing<Vec<u8>>, PostError> {
+    Ok(Zeroizing::new(read_sealed(secret, SECRET_MAX)?))
+}
+
 /// A memfd with `bytes` that nobody can change any more (memfd_create(2), F_ADD_SEALS in fcntl(2)).
 ///
 /// # Errors
@@ -158,5 +179,14 @@ mod tests {
         let flags = rustix::fs::MemfdFlags::ALLOW_SEALING;
         let memfd = rustix::fs::memfd_create("open", flags).expect("a memfd");
         assert!(unseal::<()>(memfd).is_err());
+    }
+
+    #[test]
+    fn a_secret_travels_sealed_and_within_its_size() {
+        let secret = seal_secret(b"hunter2").expect("sealed");
+        assert!(rustix::io::pwrite(&secret, b"x", 0).is_err());
+        assert_eq!(unseal_secret(secret).expect("read").as_slice(), b"hunter2");
+        let large = vec![0; usize::try_from(SECRET_MAX).expect("fits") + 1];
+        assert!(matches!(seal_secret(&large), Err(PostError::TooLarge(_))));
     }
 }

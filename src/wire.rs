@@ -20,11 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::config::tenant::{Limit, Share, SharedCapability};
 use crate::names::{ServerName, SessionId, TenantId};
 
+pub mod credential;
 pub mod egress;
 pub mod stage;
 
 /// The version of everything in this file. A peer with another one drains.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The largest datagram of a cell, bytes.
 pub const CELL_DATAGRAM: usize = 64 * 1024;
 /// The largest datagram of the session door, bytes.
@@ -38,10 +39,13 @@ pub enum Birth {
     /// memory of handshakes (read, append).
     Mux,
     /// Descriptors: plan ([`stage::StagePlan`]), stdin, stdout, stderr, lifeline, data directory; where
-    /// its network is an allowlist also the socket on which egress takes the listeners.
+    /// its network is an allowlist also the socket on which egress takes the listeners; where it has
+    /// secrets also the hand-over socket, in which they wait.
     Stage,
     /// Descriptors: plan ([`egress::EgressPlan`]), the control socket, the tenant's network log (append).
     Egress,
+    /// Descriptors: plan ([`credential::CredentialPlan`]), the control socket, and what its deed names.
+    Credential,
 }
 
 /// A user of a role's own (system mode), which it becomes for good before it reads anything from outside.
@@ -183,6 +187,14 @@ pub enum ToMux {
     Restart {
         /// The server.
         server: Option<ServerName>,
+    },
+    /// Start these children of a server anew, drained: what they were started with has changed. What could
+    /// not be started of it is tried again.
+    Renew {
+        /// The server.
+        server: ServerName,
+        /// Which; none where nothing has to end.
+        children: Vec<u64>,
     },
     /// End one session.
     Close {
@@ -390,6 +402,18 @@ pub enum Request {
         /// As in [`Request::Open`].
         target: Option<String>,
     },
+    /// Keep this secret. Descriptor: a sealed memfd with it ([`crate::post::seal_secret`]). Who asks is whose it
+    /// is, where each user has one of their own.
+    SetCredential {
+        /// The tenant.
+        tenant: String,
+        /// Its name in the tenant's file.
+        name: String,
+        /// Where the client took it from.
+        source: credential::Source,
+        /// Refuse where there is none to be replaced.
+        rotate: bool,
+    },
 }
 
 /// The session door's one answer.
@@ -407,6 +431,15 @@ pub enum Answer {
     },
     /// The tenant is known here to who asks.
     Known,
+    /// The secret is in the store.
+    Kept {
+        /// The tenant.
+        tenant: TenantId,
+        /// Whose it is, where each user has one of their own.
+        user: Option<String>,
+        /// Whether another one was there.
+        replaced: bool,
+    },
     /// Not opened.
     Refused(Refusal),
 }

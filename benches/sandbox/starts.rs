@@ -166,6 +166,7 @@ fn sandboxed(program: &Program) -> Duration {
         network: Network::None,
         limits: Limits::default(),
         seat: None,
+        secrets: BTreeMap::new(),
     };
     birth(&plan, directory.path(), program)
 }

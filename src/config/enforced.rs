@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 43] = [
+const TENANT: [&str; 44] = [
     "name",
     "status",
     "trial_until",
@@ -50,15 +50,17 @@ const TENANT: [&str; 43] = [
     "sandbox.require",
     "sandbox.groups",
     "features",
+    "oauth",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 10] = [
+const MAIN: [&str; 11] = [
     "admins",
     "uid_range",
     "idle_exit",
     "orphan_timeout",
     "drain",
+    "credentials.store",
     "egress.upstream_proxy",
     "egress.ca_file",
     "log.level",
@@ -67,8 +69,8 @@ const MAIN: [&str; 10] = [
 ];
 
 /// Keys that are told as one, whatever they hold.
-const WHOLE: [&str; 6] =
-    ["server.env", "tools.require", "features", "credential", "audit.sinks", "defaults"];
+const WHOLE: [&str; 7] =
+    ["server.env", "tools.require", "features", "credential", "oauth", "audit.sinks", "defaults"];
 
 /// The keys that a merged tenant sets without effect in this version.
 pub(super) fn tenant(table: &DeTable<'_>) -> Vec<String> {

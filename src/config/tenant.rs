@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::settings::{Egress, Settings, Store};
 pub use super::surroundings::Needs;
 use crate::names::{ServerName, TenantId};
 
@@ -307,6 +308,23 @@ pub struct Credential {
     pub delivery: Delivery,
 }
 
+/// `[oauth.NAME]`: a login at an authorization server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Login {
+    /// The issuer, from which endpoints are discovered. Without one the endpoints are complete.
+    pub issuer: Option<String>,
+    /// Endpoints by their names in RFC 8414; they win over what is discovered.
+    pub endpoints: BTreeMap<String, String>,
+    /// The client's id, where it is registered by hand.
+    pub client_id: Option<String>,
+    /// Whether that client has a secret, to be asked for at login.
+    pub client_secret: bool,
+    /// Scopes to ask for.
+    pub scopes: Vec<String>,
+    /// What the token is for (RFC 8707).
+    pub resource: Option<String>,
+}
+
 /// One tenant, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tenant {
@@ -328,6 +346,8 @@ pub struct Tenant {
     pub quota: Quota,
     /// Its secrets, by name.
     pub credentials: Vec<Credential>,
+    /// Its logins, by name. A credential of the same name is the access token of that login.
+    pub logins: BTreeMap<String, Login>,
     /// Its feature switches.
     pub features: BTreeMap<String, bool>,
     /// Dotted names of fields that the file sets and this version does not enforce yet.
@@ -352,36 +372,4 @@ impl Tenant {
             several => several.iter().find(|server| server.default),
         }
     }
-}
-
-/// `tenantd.toml` after checking.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Users and (with a leading `@`) groups that may use the admin methods.
-    pub admins: Vec<String>,
-    /// First and last uid of the tenants' own uids (system mode).
-    pub uid_range: (u32, u32),
-    /// How long a user-mode supervisor without sessions lives on.
-    pub idle_exit: Limit<Duration>,
-    /// How long a mux without supervisor lives on.
-    pub orphan_timeout: Duration,
-    /// How long a drain waits for calls in flight.
-    pub drain: Duration,
-    /// `[log] level`, in tracing's filter syntax.
-    pub log_level: String,
-    /// `[log] retention`: rolled log files kept.
-    pub log_retention: u32,
-    /// The way out for tenants with an allowlist.
-    pub egress: Egress,
-    /// Dotted names of fields that the file sets and this version does not enforce yet.
-    pub not_enforced: Vec<String>,
-}
-
-/// `[egress]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
-    /// The HTTP proxy of the house.
-    pub upstream_proxy: Option<Destination>,
-    /// Certificates of authorities to trust besides the system's, PEM.
-    pub ca_file: Option<PathBuf>,
 }

@@ -1,7 +1,8 @@
 //! The tenant's network log: one line for each connection, when it is over, whatever became of it.
 //!
-//! `TIME SERVER VERDICT tenant=... host=... port=... address=... sent=... received=... ms=... why="..."`,
-//! time in RFC 3339 UTC. Never what went through it. A line is written by the drop of its [`Entry`], so
+//! `TIME SERVER VERDICT tenant=... credential=... host=... port=... address=... status=... sent=...
+//! received=... ms=... why="..."`, time in RFC 3339 UTC; a credential and a status where one was put into a
+//! request, which then has a line of its own. Never what went through it. A line is written by the drop of its [`Entry`], so
 //! none is forgotten. The rate of connections bounds the rate of lines; the file is bounded by a size,
 //! after which the supervisor is asked for a new one.
 
@@ -94,7 +95,11 @@ pub(super) struct Entry {
     /// Host and port, once known.
     pub(super) to: Option<(String, u16)>,
     pub(super) address: Option<SocketAddr>,
-    pub(super) traffic: Traffic,
+    /// The name of the credential that went along.
+    pub(super) credential: Option<String>,
+    /// What a request was answered.
+    pub(super) status: Option<u16>,
+    pub(super) traffic: Rc<Traffic>,
     pub(super) verdict: Verdict,
     pub(super) why: String,
 }
@@ -108,7 +113,9 @@ impl Entry {
             since: Instant::now(),
             to: None,
             address: None,
-            traffic: Traffic::default(),
+            credential: None,
+            status: None,
+            traffic: Rc::default(),
             verdict: Verdict::Failed,
             why: "it was given up".to_owned(),
         }
@@ -127,11 +134,17 @@ impl Entry {
         };
         let mut line = format!("{} {} {verdict} tenant={}", now(), self.server, self.log.tenant);
         // Writing to a text does not fail.
+        if let Some(credential) = &self.credential {
+            let _ = write!(line, " credential={credential}");
+        }
         if let Some((host, port)) = &self.to {
             let _ = write!(line, " host={host} port={port}");
         }
         if let Some(address) = self.address {
             let _ = write!(line, " address={address}");
+        }
+        if let Some(status) = self.status {
+            let _ = write!(line, " status={status}");
         }
         let (sent, received) = (self.traffic.sent.get(), self.traffic.received.get());
         let ms = self.since.elapsed().as_millis();

@@ -9,7 +9,8 @@
 //!                   --127.0.0.1:3128--> proxy ]===accept===^
 //! ```
 //!
-//! It passes bytes on and reads none of them; it writes one line for each connection. What a server may
+//! It passes bytes on and reads none of them, except where it puts a credential into requests ([`inject`]);
+//! it writes one line for each connection. What a server may
 //! reach it knows from the supervisor alone: a listener that is not in that list is closed.
 
 mod address;
@@ -17,6 +18,7 @@ mod allow;
 mod budget;
 mod confine;
 mod dial;
+mod inject;
 mod log;
 mod proxy;
 mod relay;

@@ -7,6 +7,8 @@
 //!
 //! When the control socket has ended and the last server is gone, so is this process.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,11 +18,13 @@ use std::time::{Duration, Instant};
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::allow::{Allowlist, Host};
 use super::budget::{Budget, CONNECTIONS, Place};
 use super::dial::{Dialer, NoWay};
+use super::inject::{self, Injector, Means, Target};
 use super::log::{Entry, Log, Verdict};
 use super::relay::{End, relay};
 use super::{LISTENERS_MAX, proxy};
@@ -38,6 +42,17 @@ pub(super) struct Shared {
     pub(super) dialer: Dialer,
     pub(super) budget: Rc<Budget>,
     pub(super) log: Rc<Log>,
+    /// Which credentials of which servers were refused by their hosts, until the supervisor is told.
+    refused: RefCell<BTreeSet<(ServerName, String)>>,
+    asked: Notify,
+}
+
+impl Shared {
+    /// A host did not accept a credential: the supervisor is asked for another value.
+    pub(super) fn refused(&self, server: &ServerName, credential: &str) {
+        self.refused.borrow_mut().insert((server.clone(), credential.to_owned()));
+        self.asked.notify_one();
+    }
 }
 
 /// Serves until the supervisor and every server are gone.
@@ -60,20 +75,28 @@ pub(super) async fn serve(control: AsyncFd<OwnedFd>, shared: Rc<Shared>) {
                     let _ = post::send(control.get_ref(), &FromEgress::LogFull, &[], SendFlags::DONTWAIT);
                 }
             }
+            () = shared.asked.notified() => {
+                for (server, credential) in shared.refused.take() {
+                    let Some(control) = &control else { continue };
+                    let refused = FromEgress::Refused { server, credential };
+                    // Who is told later waits in vain, and asks again.
+                    let _ = post::send(control.get_ref(), &refused, &[], SendFlags::DONTWAIT);
+                }
+            }
             Some(_) = servers.join_next(), if !servers.is_empty() => {}
         }
     }
 }
 
 /// To stderr, which is the tenant's log of its servers.
-fn complain(what: &str) {
+pub(super) fn complain(what: &str) {
     use std::io::Write as _;
     // Nobody else could be told.
     let _ = writeln!(io::stderr(), "tenantd egress: {what}");
 }
 
 /// The next message; never one without a socket.
-async fn hear<T: serde::de::DeserializeOwned>(
+pub(super) async fn hear<T: serde::de::DeserializeOwned>(
     socket: Option<&AsyncFd<OwnedFd>>,
     buffer: &mut [u8],
 ) -> Result<(T, Vec<OwnedFd>), PostError> {
@@ -97,11 +120,18 @@ fn obey(
 ) -> Result<(), PostError> {
     match message {
         ToEgress::Serve => {
+            let mut descriptors = descriptors;
+            let more = descriptors.split_off(descriptors.len().min(2));
             let [way, doors] = post::exactly(descriptors)?;
             let way: Way = post::unseal(way)?;
-            rustix::io::ioctl_fionbio(&doors, true).map_err(io::Error::from)?;
-            let doors = crate::sys::watch(doors)?;
-            servers.spawn_local(attend(way, doors, shared.clone()));
+            let means = match way.inject.is_empty() {
+                true => post::exactly::<0>(more).map(|[]| None)?,
+                false => {
+                    let [secrets, authorities] = post::exactly(more)?;
+                    Some(Means { secrets: heard(secrets)?, authorities })
+                }
+            };
+            servers.spawn_local(attend(way, heard(doors)?, means, shared.clone()));
         }
         ToEgress::Log => {
             let [file] = post::exactly(descriptors)?;
@@ -111,18 +141,33 @@ fn obey(
     Ok(())
 }
 
+/// A socket that messages are heard on.
+fn heard(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    crate::sys::watch(socket)
+}
+
 /// One server's way out.
 #[derive(Debug)]
 struct Exit {
     server: ServerName,
     allowed: Allowlist,
+    injector: Option<Rc<Injector>>,
     shared: Rc<Shared>,
 }
 
 /// Takes a server's listeners until its doors socket ends; what belongs to it ends with it.
-async fn attend(way: Way, doors: AsyncFd<OwnedFd>, shared: Rc<Shared>) {
+async fn attend(way: Way, doors: AsyncFd<OwnedFd>, means: Option<Means>, shared: Rc<Shared>) {
     let (mut listening, mut count) = (JoinSet::new(), 0);
-    let exit = Rc::new(Exit { allowed: Allowlist::new(&way.allowed), server: way.server, shared });
+    let allowed = Allowlist::new(&way.allowed);
+    let injector = means.and_then(|Means { secrets, authorities }| {
+        let made = Injector::new(&way, &allowed, authorities, shared.clone());
+        // Its names lead nowhere then.
+        let made = made.inspect_err(|error| complain(&format!("no injection: {error}"))).ok()?;
+        listening.spawn_local(made.clone().attend(secrets));
+        Some(made)
+    });
+    let exit = Rc::new(Exit { allowed, injector, server: way.server, shared });
     let mut buffer = vec![0; CELL_DATAGRAM];
     // Anything else than its listeners is as good as its end.
     while let Ok((Opened { listeners }, descriptors)) = hear(Some(&doors), &mut buffer).await {
@@ -144,6 +189,7 @@ async fn attend(way: Way, doors: AsyncFd<OwnedFd>, shared: Rc<Shared>) {
 enum Door {
     To(Host, u16),
     Proxy,
+    Inject(Rc<Injector>, Rc<Target>),
 }
 
 impl Exit {
@@ -151,11 +197,30 @@ impl Exit {
         match listener {
             Listener::Proxy => Some(Door::Proxy),
             Listener::Door { host, port } => {
+                if let Some(door) = self.injection(host, *port) {
+                    return Some(door);
+                }
                 let host = Host::parse(host)?;
                 self.allowed.reach(&host, *port)?;
                 Some(Door::To(host, *port))
             }
         }
+    }
+
+    fn injection(&self, name: &str, port: u16) -> Option<Door> {
+        let injector = self.injector.as_ref().filter(|_| port == inject::PORT)?;
+        Some(Door::Inject(injector.clone(), injector.door(name)?))
+    }
+
+    /// The line of a connection that is not taken.
+    fn entry(&self, door: &Door) -> Entry {
+        let mut entry = Entry::new(&self.shared.log, &self.server);
+        match door {
+            Door::To(host, port) => entry.to = Some((host.to_string(), *port)),
+            Door::Inject(_, target) => target.note(&mut entry),
+            Door::Proxy => {}
+        }
+        entry
     }
 }
 
@@ -178,16 +243,19 @@ async fn take(exit: Rc<Exit>, door: Door, listener: TcpListener) {
         match accepted {
             Ok((stream, _)) => {
                 exit.shared.budget.turn().await;
-                let entry = Entry::new(&exit.shared.log, &exit.server);
                 match exit.shared.budget.place() {
                     Some(place) => {
-                        let made = connect(exit.clone(), door.clone(), stream, entry, place);
-                        connections.spawn_local(made);
+                        connections.spawn_local(serve_one(
+                            exit.clone(),
+                            door.clone(),
+                            stream,
+                            place,
+                        ));
                     }
                     None => {
                         reset(&stream);
                         let why = format!("the tenant has {CONNECTIONS} connections open");
-                        named(entry, &door).end(Verdict::Denied, why);
+                        exit.entry(&door).end(Verdict::Denied, why);
                     }
                 }
             }
@@ -198,21 +266,25 @@ async fn take(exit: Rc<Exit>, door: Door, listener: TcpListener) {
     }
 }
 
-fn named(mut entry: Entry, door: &Door) -> Entry {
-    if let Door::To(host, port) = door {
-        entry.to = Some((host.to_string(), *port));
-    }
-    entry
-}
-
 /// One connection, from its first byte to its last.
-async fn connect(exit: Rc<Exit>, door: Door, mut inner: TcpStream, entry: Entry, place: Place) {
+async fn serve_one(exit: Rc<Exit>, door: Door, inner: TcpStream, place: Place) {
     // Small answers leave at once, as they came.
     let _ = inner.set_nodelay(true);
-    let mut entry = named(entry, &door);
-    let (host, port, early) = match &door {
-        Door::To(host, port) => (host.clone(), *port, Vec::new()),
-        Door::Proxy => match proxy::request(&mut inner).await {
+    match door {
+        Door::Inject(injector, target) => inject::serve(injector, target, inner).await,
+        Door::To(host, port) => connect(exit, Some((host, port)), inner).await,
+        Door::Proxy => connect(exit, None, inner).await,
+    }
+    drop(place);
+}
+
+/// A connection that is passed on as it is, to where its listener leads or to where it asks to go.
+async fn connect(exit: Rc<Exit>, to: Option<(Host, u16)>, mut inner: TcpStream) {
+    let asked = to.is_none();
+    let mut entry = Entry::new(&exit.shared.log, &exit.server);
+    let (host, port, early) = match to {
+        Some((host, port)) => (host, port, Vec::new()),
+        None => match proxy::request(&mut inner).await {
             Ok(wanted) => (wanted.host, wanted.port, wanted.early),
             Err(wrong) => {
                 proxy::refuse(&mut inner, wrong.status(), &wrong.to_string()).await;
@@ -221,7 +293,6 @@ async fn connect(exit: Rc<Exit>, door: Door, mut inner: TcpStream, entry: Entry,
         },
     };
     entry.to = Some((host.to_string(), port));
-    let asked = matches!(door, Door::Proxy);
     let Some(reach) = exit.allowed.reach(&host, port) else {
         let why = format!("{host}:{port} is not in sandbox.network of this server");
         proxy::refuse(&mut inner, "403 Forbidden", &why).await;
@@ -258,7 +329,6 @@ async fn connect(exit: Rc<Exit>, door: Door, mut inner: TcpStream, entry: Entry,
         }
     };
     entry.end(Verdict::Allowed, why);
-    drop(place);
 }
 
 /// The status that says why there is no connection (RFC 9110, section 15).
@@ -278,5 +348,7 @@ fn reset(stream: &TcpStream) {
 
 /// What all servers of a tenant share.
 pub(super) fn shared(dialer: Dialer, log: Log) -> Rc<Shared> {
-    Rc::new(Shared { dialer, budget: Budget::new(Instant::now()), log: Rc::new(log) })
+    let (budget, log) = (Budget::new(Instant::now()), Rc::new(log));
+    let (refused, asked) = (RefCell::default(), Notify::new());
+    Rc::new(Shared { dialer, budget, log, refused, asked })
 }

@@ -260,6 +260,9 @@ impl Driver {
             ToMux::Restart { server } => {
                 self.with(|exchange, now| exchange.restart(server.as_ref(), now));
             }
+            ToMux::Renew { server, children } => {
+                self.with(|exchange, now| exchange.renew(&server, &children, now));
+            }
             ToMux::Close { session, reason, code } => {
                 let farewell = Farewell { reason, code };
                 self.with(|exchange, _| exchange.close_session(session, farewell));

@@ -226,12 +226,23 @@ impl Exchange {
 
     /// Lets a child finish what is in flight, then ends it; the next call starts it again.
     pub(super) fn restart(&mut self, server: Option<&ServerName>, now: Instant) {
-        let drain = Duration::from_millis(self.plan.drain_ms);
         self.try_again(server, now);
+        self.start_anew(|child| server.is_none_or(|server| child.slot.server == *server), now);
+    }
+
+    /// As [`Self::restart`], of these children of a server alone.
+    pub(super) fn renew(&mut self, server: &ServerName, children: &[ChildId], now: Instant) {
+        self.try_again(Some(server), now);
+        let its = |child: &Child| child.slot.server == *server && children.contains(&child.id);
+        self.start_anew(its, now);
+    }
+
+    fn start_anew(&mut self, of: impl Fn(&Child) -> bool, now: Instant) {
+        let drain = Duration::from_millis(self.plan.drain_ms);
         let which: Vec<_> = self
             .children
             .values()
-            .filter(|child| server.is_none_or(|server| child.slot.server == *server))
+            .filter(|child| of(child))
             .map(|child| (child.id, child.is_idle()))
             .collect();
         for (id, idle) in which {

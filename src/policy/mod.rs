@@ -7,6 +7,7 @@
 
 pub mod grant;
 pub mod reason;
+pub mod secret;
 
 pub use grant::{Access, Asker};
 pub use reason::Reason;

@@ -9,6 +9,8 @@ use super::*;
 use crate::auth::{Ids, Principal};
 use crate::config::tenant::{Grant, Limit, Network, Patterns, Quota, Sandbox, Share, Start, Tools};
 
+mod secret;
+
 fn server(name: &str, default: bool, require: &[Layer]) -> Server {
     Server {
         name: ServerName::parse(name).expect("a name"),

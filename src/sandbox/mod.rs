@@ -17,6 +17,7 @@ mod keeper;
 mod offspring;
 mod program;
 mod ruleset;
+mod secrets;
 mod server;
 pub mod stage;
 pub mod storage;

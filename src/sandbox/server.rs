@@ -54,7 +54,7 @@ fn try_become(
     let start = Failure::during("start the server");
     settle(given, parent).map_err(start)?;
     let word = confine(plan, granted)?;
-    let (program, arguments, environment) = strings(plan).map_err(Failure::during("run it"))?;
+    let (program, arguments, environment) = strings(given).map_err(Failure::during("run it"))?;
     failure::tell(failed, &word);
     let closed = if failed.as_raw_fd() == FAILURE_FD {
         sys::close_from(FAILURE_FD as u32 + 1)
@@ -152,7 +152,8 @@ fn filter_calls(plan: &StagePlan) -> Result<(), Failure> {
 
 type Strings = (CString, Vec<CString>, Vec<CString>);
 
-fn strings(plan: &StagePlan) -> io::Result<Strings> {
+fn strings(given: &Given) -> io::Result<Strings> {
+    let plan = &given.plan;
     let text = |text: &str| {
         CString::new(text).map_err(|_| {
             io::Error::other("the command, an argument or a variable holds a NUL byte")
@@ -162,11 +163,18 @@ fn strings(plan: &StagePlan) -> io::Result<Strings> {
     let arguments = std::iter::once(Ok(program.clone()))
         .chain(plan.args.iter().map(|argument| text(argument)))
         .collect::<io::Result<_>>()?;
-    let environment = plan
-        .env
-        .iter()
-        .map(|(key, value)| text(&format!("{key}={value}")))
-        .collect::<io::Result<_>>()?;
+    let plain = plan.env.iter().map(|(key, value)| text(&format!("{key}={value}")));
+    // Their copies here are gone with this memory when the program is executed.
+    let secret = given.secrets.variables(plan).map(|(key, value)| {
+        let whole = [key.as_bytes(), b"=", value.as_slice()].concat();
+        // The error of a NUL byte would hold the value.
+        CString::new(whole).map_err(|_| {
+            io::Error::other(format!(
+                "the credential in {key} holds a NUL byte (give it as a file)"
+            ))
+        })
+    });
+    let environment = plain.chain(secret).collect::<io::Result<_>>()?;
     Ok((program, arguments, environment))
 }
 

@@ -18,7 +18,8 @@
 //! 6. fork: pid 1 of the namespaces, [`init`](super::init), makes the root and enters it
 //! 7. fork: the last steps of [`server`](super::server), then execve with exactly the environment of the plan
 //!
-//! Without namespaces step 6 is left out. Why a step failed travels to the keeper through a pipe that execve
+//! Without namespaces step 6 is left out; where the server has secrets, the leader stays beside it for what
+//! pid 1 does with them. Why a step failed travels to the keeper through a pipe that execve
 //! closes.
 
 use std::io;
@@ -34,6 +35,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::failure::{self, Failure};
 use super::keeper::{self, Kept};
 use super::offspring::children;
+use super::secrets::{self, Secrets};
 use super::server::become_server;
 use super::{cgroup, enter, idmap, init, tree};
 use crate::config::tenant::Layer;
@@ -42,7 +44,7 @@ use crate::sys::{self, Forked};
 use crate::wire::stage::{Backend, KeeperWord, Network, StagePlan};
 use crate::wire::{self, Birth};
 
-/// Descriptors of every birth of a stage; one more is the socket to egress.
+/// Descriptors of every birth of a stage; its plan says which come after them.
 const FEWEST: usize = 6;
 
 /// What the stage was given.
@@ -54,6 +56,10 @@ pub(super) struct Given {
     pub(super) data: OwnedFd,
     /// Where egress takes listeners.
     pub(super) doors: Option<OwnedFd>,
+    /// Where its secrets wait, and later ones come.
+    pub(super) handover: Option<OwnedFd>,
+    /// Its secrets, once they are taken from there.
+    pub(super) secrets: Secrets,
     /// The data directory as a mount to attach, where this process was root and is to become somebody else.
     pub(super) lent: Option<OwnedFd>,
 }
@@ -84,10 +90,19 @@ fn receive() -> Result<(Given, OwnedFd), PostError> {
     if birth != Birth::Stage {
         return Err(PostError::Descriptors(descriptors.len()));
     }
-    let doors = if descriptors.len() > FEWEST { descriptors.pop() } else { None };
+    let more = descriptors.split_off(FEWEST.min(descriptors.len()));
     let [plan, stdin, stdout, stderr, lifeline, data] = post::exactly(descriptors)?;
-    let plan = post::unseal(plan)?;
-    Ok((Given { plan, stdin, stdout, stderr, data, doors, lent: None }, lifeline))
+    let plan: StagePlan = post::unseal(plan)?;
+    let (count, mut more) = (more.len(), more.into_iter());
+    let connects = matches!(plan.network, Network::Allow { .. });
+    let doors = if connects { more.next() } else { None };
+    let handover = if plan.secrets.is_empty() { None } else { more.next() };
+    if more.next().is_some() {
+        return Err(PostError::Descriptors(FEWEST + count));
+    }
+    let (secrets, lent) = (Secrets::default(), None);
+    let given = Given { plan, stdin, stdout, stderr, data, doors, handover, secrets, lent };
+    Ok((given, lifeline))
 }
 
 /// `lifeline` stays with the keeper alone: it is taken out of what the other processes inherit, so that the
@@ -117,6 +132,7 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             let Some(lifeline) = lifeline else { return Ok(()) };
             let doors = given.doors.take();
             let namespaces = given.plan.backend != Backend::None;
+            let alone = !namespaces && given.plan.secrets.is_empty();
             if let Some(identity) = &given.plan.keeper {
                 enter::become_keeper(identity)?;
             }
@@ -133,8 +149,10 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             keeper::say(lifeline, &word);
             let kept = if namespaces {
                 Kept::Init(pid_one(&near, leader)?, near)
-            } else {
+            } else if alone {
                 Kept::Server(leader)
+            } else {
+                Kept::Init(leader, near)
             };
             watch.keep(lifeline, &kept, doors);
             Ok(())
@@ -153,9 +171,16 @@ fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
     match place(&mut given, keeper) {
         Err(failure) => failure::tell(&failed, &failure.word()),
         Ok(()) if given.plan.backend == Backend::None => {
-            drop(leash);
-            match tree::granted_outside(&given.plan, &given.data) {
-                Ok(granted) => drop(become_server(&given, &granted, &failed, keeper)),
+            let taken = Secrets::take(&given.plan, given.handover.as_ref());
+            match taken.and_then(|taken| {
+                given.secrets = taken;
+                tree::granted_outside(&given.plan, &given.data)
+            }) {
+                Ok(granted) if given.plan.secrets.is_empty() => {
+                    drop(leash);
+                    become_server(&given, &granted, &failed, keeper);
+                }
+                Ok(granted) => init::beside(given, &granted, failed, leash),
                 Err(failure) => failure::tell(&failed, &failure.word()),
             }
         }
@@ -180,6 +205,7 @@ fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
 /// Step 5.
 fn place(given: &mut Given, keeper: Pid) -> Result<(), Failure> {
     let plan = &given.plan;
+    secrets::can_be_had(plan)?;
     nix::sys::prctl::set_pdeathsig(SIGKILL).map_err(Failure::during("be tied to the keeper"))?;
     if unistd::getppid() != keeper {
         return Err(Failure::new("cannot start", io::Error::other("the keeper died")));

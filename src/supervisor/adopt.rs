@@ -34,7 +34,7 @@ use crate::names::TenantId;
 use crate::paths::{Layout, Mode};
 use crate::post;
 use crate::sys;
-use crate::wire::{FromMux, SessionLine, ToMux, VERSION};
+use crate::wire::{ChildLine, FromMux, SessionLine, ToMux, VERSION};
 
 /// How long all muxes together may take to be found.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ pub(super) struct Found {
     pub(super) draining: bool,
     pub(super) sessions: Vec<SessionLine>,
     /// Its children, with their keepers' pidfds.
-    pub(super) children: Vec<(u64, OwnedFd)>,
+    pub(super) children: Vec<(ChildLine, OwnedFd)>,
     /// What else it said meanwhile, in order.
     pub(super) said: Vec<FromMux>,
 }

@@ -12,15 +12,18 @@ use rustix::net::SocketFlags;
 use tokio::sync::oneshot;
 use zlink::{ReadyListener, Server};
 
+use super::logins::LoginWish;
 use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
 use super::parting::Parting;
 use super::probe::ProbeWish;
 use super::seats::{Ledger, Room, Seat};
+use super::secrets::RemoveWish;
 use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, ListReply, ProbeReply, RefusalLine, ReloadReply, ReplacedReply,
+    ChildStatus, ControlError, CredentialLine, CredentialsReply, ListReply, LoggedOutReply,
+    LoginEndpoint, LoginReply, ProbeReply, RefusalLine, ReloadReply, RemovedReply, ReplacedReply,
     ServerStatus, SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine,
     TenantReply, TenantStatus, WhyReply,
 };
@@ -149,7 +152,7 @@ impl Service {
     product = "tenantd",
     version = env!("CARGO_PKG_VERSION"),
     url = "https://github.com/tenantd/tenantd",
-    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine, RefusalLine, StartLine, StderrLines]
+    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine, RefusalLine, StartLine, StderrLines, CredentialLine, LoginEndpoint]
 )]
 impl Service {
     async fn status(&self) -> Result<StatusReply, ControlError> {
@@ -192,6 +195,31 @@ impl Service {
     ) -> Result<ProbeReply, ControlError> {
         let wish = ProbeWish { tenant, server, brief };
         self.ask(|reply| ControlWhat::Probe(wish, reply)).await
+    }
+
+    async fn list_credentials(
+        &self,
+        tenant: Option<String>,
+    ) -> Result<CredentialsReply, ControlError> {
+        self.ask(|reply| ControlWhat::Credentials(tenant, reply)).await
+    }
+
+    async fn remove_credential(
+        &self,
+        tenant: String,
+        name: String,
+        user: Option<String>,
+    ) -> Result<RemovedReply, ControlError> {
+        let wish = RemoveWish { tenant, name, user };
+        self.ask(|reply| ControlWhat::RemoveCredential(wish, reply)).await
+    }
+
+    async fn login(&self, tenant: String, name: String) -> Result<LoginReply, ControlError> {
+        self.ask(|reply| ControlWhat::Login(tenant, name, LoginWish::Describe(reply))).await
+    }
+
+    async fn logout(&self, tenant: String, name: String) -> Result<LoggedOutReply, ControlError> {
+        self.ask(|reply| ControlWhat::Login(tenant, name, LoginWish::End(reply))).await
     }
 
     async fn stop(&self) -> Result<(), ControlError> {

@@ -64,6 +64,7 @@ pub(super) fn birth(
         prepared.data.as_fd(),
     ];
     theirs.extend(doors.as_ref().map(AsFd::as_fd));
+    theirs.extend(prepared.handover.as_ref().map(|handover| handover.reads.as_fd()));
     let born = binary.start(&Birth::Stage, &theirs, log, mux)?;
     let program = prepared.program.clone();
     Ok(Delivered { born, program, stdin: feed, stdout, stderr, lifeline: leash })

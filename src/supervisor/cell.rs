@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::adopt::Found;
+use super::credentials::Receiver;
 use super::line::{self, CellFiles, Line, Parcel};
 use super::message::{Handle, OpenAsk};
 use super::spawn::{Binary, kill};
@@ -113,6 +114,10 @@ pub(super) struct Cell {
     pub(super) waiting: Vec<OpenAsk>,
     /// The children that it asked for and that have not gone, with their keepers as soon as they run.
     pub(super) children: BTreeMap<u64, Option<Arc<OwnedFd>>>,
+    /// Those of them that have secrets, or may.
+    pub(super) receivers: BTreeMap<u64, Receiver>,
+    /// Those for whose requests egress has secrets, or may.
+    pub(super) injected: BTreeMap<u64, Receiver>,
     /// What its tenant stores.
     pub(super) stored: Stored,
     tickets: BTreeMap<u64, Asking>,
@@ -179,8 +184,12 @@ impl Cell {
         }
         cell.sessions =
             sessions.into_iter().map(|line| (line.session, Session::of(line))).collect();
-        let held = |(child, keeper)| (child, Some(Arc::new(keeper)));
-        cell.children = children.into_iter().map(held).collect();
+        for (line, keeper) in children {
+            let found = Receiver::found(line.server.clone(), line.user.clone());
+            cell.injected.insert(line.child, found);
+            cell.receivers.insert(line.child, Receiver::found(line.server, line.user));
+            cell.children.insert(line.child, Some(Arc::new(keeper)));
+        }
         Ok(cell)
     }
 
@@ -210,6 +219,8 @@ impl Cell {
             may_leave: false,
             waiting: Vec::new(),
             children: BTreeMap::new(),
+            receivers: BTreeMap::new(),
+            injected: BTreeMap::new(),
             stored: Stored::default(),
             tickets: BTreeMap::new(),
             outbox,

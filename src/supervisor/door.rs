@@ -4,6 +4,7 @@
 //! only says yes or no. It never decides and never keeps anything.
 
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,10 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::hand::Hand;
 use super::message::{Admission, Handle, OpenAsk, Pass, Wish};
 use super::parting::Parting;
+use super::sealed::Sealed;
+use super::secrets::{SECRET_TAKES, SetAsk};
 use crate::auth::{AuthError, Directory, Nobodies, Principal, identify};
-use crate::names::Target;
+use crate::names::{Target, TenantId};
 use crate::policy::reason::{NO_PERMISSION, UNAVAILABLE, USAGE, quoted, refusal};
 use crate::sys;
 use crate::wire::{Answer, DOOR_DATAGRAM, Refusal, Request};
@@ -67,6 +70,40 @@ impl Attendant {
             }
             Request::Ask { target } => {
                 self.ask(principal, parse(target.as_deref())?, Wish::Known).map(|_| Answer::Known)
+            }
+            Request::SetCredential { tenant, name, source, rotate } => {
+                let sealed = Sealed::check(descriptors).map_err(|error| bad(&error.to_string()))?;
+                let tenant = TenantId::parse(&tenant).map_err(|error| bad(&error.to_string()))?;
+                let secret = sealed.into_descriptor();
+                self.set(|deadline, reply| SetAsk {
+                    principal,
+                    ids: self.directory.ids(),
+                    tenant,
+                    name,
+                    source,
+                    rotate,
+                    secret,
+                    deadline,
+                    reply,
+                })
+            }
+        }
+    }
+
+    /// Has a secret kept: it goes to the loop as it came, and from there to the credential role.
+    fn set(
+        &self,
+        ask: impl FnOnce(Instant, SyncSender<Result<Answer, Refusal>>) -> SetAsk,
+    ) -> Result<Answer, Refusal> {
+        let (reply, verdict) = std::sync::mpsc::sync_channel(1);
+        // The role says itself what took too long.
+        let deadline = Instant::now() + SECRET_TAKES + VERDICT;
+        self.house.set(ask(deadline, reply)).map_err(|_| leaving())?;
+        match verdict.recv_timeout(SECRET_TAKES + VERDICT) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Err(leaving()),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(unavailable("the store of secrets is busy (try again)", "busy"))
             }
         }
     }
@@ -129,8 +166,8 @@ impl Attendant {
             Ok(Admission::Pass(pass)) => Ok(Some(*pass)),
             Ok(Admission::Known) => Ok(None),
             Ok(Admission::Refused(refusal)) => Err(refusal),
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Err(leaving()),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Disconnected) => Err(leaving()),
+            Err(RecvTimeoutError::Timeout) => {
                 Err(unavailable("the tenant is not ready yet (try again)", "not-ready"))
             }
         }

@@ -72,12 +72,15 @@ pub(super) struct House {
     pub(super) instance: String,
     pub(super) replacing: super::replace::Replacing,
     pub(super) probing: super::probe::Probing,
+    pub(super) secrets: super::secrets::Secrets,
 }
 
 impl House {
     pub(super) fn on(&mut self, message: Message) {
         match message {
             Message::Open(ask) => self.open(*ask),
+            Message::Set(ask) => self.set_secret(*ask),
+            Message::Secret { tenant, news } => self.on_secret(&tenant, news),
             Message::Control(ask) => self.control(*ask),
             Message::Cell { tenant, cell, news } => self.on_cell(&tenant, cell, news),
             Message::Egress { tenant, number, news } => self.on_egress(&tenant, number, news),
@@ -140,6 +143,10 @@ impl House {
             CellNews::Prepared { child, server, prepared } => {
                 self.prepared(tenant, child, &server, prepared);
             }
+            CellNews::Renewed { child, account } => self.renewed(tenant, child, &account),
+            CellNews::NotRenewed { child, server, reason } => {
+                self.not_renewed(tenant, child, &server, &reason);
+            }
             CellNews::Broken(why) => {
                 if let Some(cell) = self.cells.get(tenant) {
                     let expected = matches!(cell.phase, Phase::Leaving | Phase::Draining);
@@ -162,6 +169,8 @@ impl House {
                 self.start_child(tenant, child, &server, holder)
             }
             FromMux::Gone { child, server, reason } => {
+                cell.receivers.remove(&child);
+                cell.injected.remove(&child);
                 let keeper = cell.children.remove(&child).flatten();
                 let number = cell.number;
                 self.history.ended(tenant, (number, child), &reason, unix_now());

@@ -74,7 +74,7 @@ impl Ear {
 #[derive(Debug, Default)]
 pub(super) struct Inventory {
     pub(super) sessions: Vec<SessionLine>,
-    pub(super) children: Vec<(u64, OwnedFd)>,
+    pub(super) children: Vec<(ChildLine, OwnedFd)>,
     pub(super) said: Vec<FromMux>,
     pub(super) whole: bool,
 }
@@ -99,7 +99,7 @@ impl Inventory {
             if !is_keeper(&line, &pidfd, uid) {
                 return Err(Strange::Nonsense("a descriptor that is not its child's".to_owned()));
             }
-            self.children.push((line.child, pidfd));
+            self.children.push((line, pidfd));
         }
         Ok(())
     }

@@ -10,17 +10,20 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{NotReady, Prepared};
+use super::logins::LoginWish;
 use super::probe::{ProbeWish, Run};
+use super::secrets::{RemoveWish, SecretNews, SetAsk};
 use super::storage::Look;
 use crate::auth::uids::Uids;
 use crate::auth::{Ids, Principal};
 use crate::config::load::Loaded;
 use crate::control::{
-    ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply, TenantReply,
-    WhyReply,
+    ControlError, CredentialsReply, ListReply, ProbeReply, ReloadReply, RemovedReply,
+    ReplacedReply, StatusReply, TenantReply, WhyReply,
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::sandbox::cgroup::Bounds;
+use crate::wire::credential::Account;
 use crate::wire::{FromMux, Refusal, ToMux};
 
 /// Messages that wait for the loop: one for each seat of the session door.
@@ -113,13 +116,19 @@ pub(super) enum CellNews {
     Broken(String),
     /// A child's directories are ready, or not.
     Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
+    /// A secret that a host had refused was renewed for one child.
+    Renewed { child: u64, account: Account },
+    /// A later value of a secret did not reach a running child.
+    NotRenewed { child: u64, server: ServerName, reason: String },
 }
 
 /// What happened to an egress.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum EgressNews {
     /// Its log is full.
     LogFull,
+    /// A host did not accept a credential of a server's.
+    Refused { server: ServerName, credential: String },
     /// It has ended, or cannot be talked to.
     Gone,
 }
@@ -147,12 +156,23 @@ pub(super) enum ControlWhat {
     Replace(Reply<ReplacedReply>),
     Stop(Reply<()>),
     Probe(ProbeWish, Reply<ProbeReply>),
+    Credentials(Option<String>, Reply<CredentialsReply>),
+    RemoveCredential(RemoveWish, Reply<RemovedReply>),
+    /// About a login of a tenant's.
+    Login(String, String, LoginWish),
 }
 
 /// Everything that the loop hears.
 #[derive(Debug)]
 pub(super) enum Message {
     Open(Box<OpenAsk>),
+    /// Somebody hands over a secret.
+    Set(Box<SetAsk>),
+    /// Something came of a deed on a tenant's secrets.
+    Secret {
+        tenant: TenantId,
+        news: SecretNews,
+    },
     Control(Box<ControlAsk>),
     Cell {
         tenant: TenantId,
@@ -203,6 +223,11 @@ impl Handle {
     /// From a door thread: waits while the loop is behind.
     pub(super) fn open(&self, ask: OpenAsk) -> Result<(), LoopEnded> {
         self.inbox.blocking_send(Message::Open(Box::new(ask))).map_err(|_| LoopEnded)
+    }
+
+    /// From a door thread: waits while the loop is behind.
+    pub(super) fn set(&self, ask: SetAsk) -> Result<(), LoopEnded> {
+        self.inbox.blocking_send(Message::Set(Box::new(ask))).map_err(|_| LoopEnded)
     }
 
     /// From a task.

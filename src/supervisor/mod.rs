@@ -15,6 +15,7 @@ mod attend;
 mod birth;
 mod cell;
 mod child;
+mod credentials;
 mod door;
 mod doors;
 mod doorway;
@@ -28,12 +29,14 @@ mod heirs;
 mod history;
 mod house;
 pub mod identities;
+mod index;
 mod inventory;
 mod journal;
 mod keepers;
 mod line;
 mod listen;
 mod log;
+mod logins;
 mod logs;
 mod memory;
 mod message;
@@ -45,9 +48,12 @@ mod pause;
 mod plan;
 mod probe;
 mod reload;
+mod renewals;
 mod replace;
 mod run;
+mod sealed;
 mod seats;
+mod secrets;
 mod shortage;
 mod socket;
 mod spawn;
@@ -67,7 +73,7 @@ pub use ground::GroundError;
 pub use strength::{ALL as LAYERS, Strength};
 
 use crate::config::tenant::{Limit, Settings};
-use crate::paths::Layout;
+use crate::paths::{Layout, Mode};
 use crate::sandbox::cgroup::Cgroups;
 use crate::wire::Identity;
 
@@ -180,7 +186,7 @@ fn raise_descriptor_limit() {
 }
 
 /// What holds where `tenantd.toml` was never good: the documented defaults.
-fn fallback() -> Settings {
+fn fallback(mode: Mode) -> Settings {
     Settings {
         admins: Vec::new(),
         uid_range: (1_900_000_000, 1_900_065_535),
@@ -190,6 +196,7 @@ fn fallback() -> Settings {
         log_level: "info".to_owned(),
         log_retention: 7,
         egress: crate::config::tenant::Egress::default(),
+        store: crate::config::tenant::Store::default_of(mode),
         not_enforced: Vec::new(),
     }
 }

@@ -100,6 +100,7 @@ impl Binary {
             Birth::Mux => "--role=mux",
             Birth::Stage => "--role=stage",
             Birth::Egress => "--role=egress",
+            Birth::Credential => "--role=credential",
         };
         let child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
             .arg0("tenantd")

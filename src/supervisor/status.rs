@@ -41,6 +41,15 @@ impl House {
             ControlWhat::Status(reply) => self.status(&asker, admin, reply),
             ControlWhat::Get(tenant, reply) => self.get(&asker, admin, &tenant, reply),
             ControlWhat::Why(tenant, reply) => self.why(&asker, admin, &tenant, reply),
+            ControlWhat::Credentials(tenant, reply) => {
+                answer(reply, self.list_secrets(&asker, admin, tenant.as_deref()));
+            }
+            ControlWhat::RemoveCredential(wish, reply) => {
+                self.remove_secret(&asker, admin, &wish, reply);
+            }
+            ControlWhat::Login(tenant, name, wish) => {
+                self.on_login_wish(&asker, admin, (&tenant, &name), wish);
+            }
             ControlWhat::Reload(reply) if admin => self.reload(Some(reply)),
             ControlWhat::Restart(tenant, server, reply) if admin => {
                 answer(reply, self.restart(&tenant, server.as_deref()));
@@ -184,6 +193,9 @@ impl House {
                 self.registry.problems_of(id).iter().map(ToString::to_string).collect();
         }
         look.base.problems.extend(self.unbounded(id));
+        if only.is_none() {
+            look.base.problems.extend(self.missing_secrets(id));
+        }
         look.base.egress_died_s = self.egresses.died_ago(id, unix_now());
         look.base.egress_pid = self.egresses.pid(id).map(i64::from);
         if let Some(cell) = self.cells.get_mut(id) {
@@ -258,7 +270,7 @@ fn shown(text: &str) -> String {
     quoted(text).trim_matches('"').to_owned()
 }
 
-fn admin_only(method: &str) -> ControlError {
+pub(super) fn admin_only(method: &str) -> ControlError {
     ControlError::AdminOnly {
         method: method.to_owned(),
         cure: "run it as root, as the owner of a user-mode tenantd, or be listed in admins of tenantd.toml"

@@ -121,6 +121,7 @@ fn plan(backend: Backend, identity: Option<&Identity>) -> StagePlan {
         network: Network::None,
         limits: Limits::default(),
         seat: None,
+        secrets: BTreeMap::new(),
     }
 }
 

@@ -5,6 +5,8 @@
 //! one server's: its other end goes to the stage, whose init sends [`Opened`] with listening sockets of
 //! the new network namespace and whose keeper then holds it; its end is the end of that server.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Identity;
@@ -33,24 +35,51 @@ pub struct Way {
     pub server: ServerName,
     /// Its allowlist.
     pub allowed: Vec<Destination>,
+    /// The credentials that are put into its requests on their way out.
+    pub inject: Vec<Injection>,
+}
+
+/// A credential that a server never holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Injection {
+    /// Its name, as in [`Handed`](super::credential::Handed).
+    pub credential: String,
+    /// The names that lead out under it, found inside at port 80, each with the one host that it leads to by
+    /// HTTPS. The allowlist must open that host.
+    pub doors: BTreeMap<String, Destination>,
+    /// The header that is added, and replaces the server's own.
+    pub header: String,
+    /// Its value, with one `{}` for the secret.
+    pub format: String,
 }
 
 /// Supervisor to egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ToEgress {
-    /// A server is about to start. Descriptors: sealed memfd with its [`Way`], its doors socket.
+    /// A server is about to start. Descriptors: sealed memfd with its [`Way`], its doors socket; and where
+    /// its way injects, the reading end of its hand-over socket and the bundle of authorities that its hosts'
+    /// certificates are checked by (PEM).
     Serve,
     /// The log was rotated. Descriptor: the new file (append).
     Log,
 }
 
 /// Egress to supervisor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromEgress {
     /// The log has reached its size: a new file, please.
     LogFull,
+    /// A host answered 401 to a credential: another value, please, at this server's hand-over socket. Never
+    /// twice in a minute.
+    Refused {
+        /// The server.
+        server: ServerName,
+        /// The credential's name.
+        credential: String,
+    },
 }
 
 /// Stage to egress: sockets that listen inside, in the order of the descriptors beside it.

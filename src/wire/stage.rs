@@ -44,7 +44,24 @@ pub struct StagePlan {
     pub limits: Limits,
     /// Its cgroup.
     pub seat: Option<Seat>,
+    /// Its secrets, by the names of credentials: where each goes. The values come on the hand-over socket
+    /// ([`super::credential::Handed`]), all of them before the stage is born.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Vec<Place>>,
 }
+
+/// Where a server finds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Place {
+    /// In this variable of its environment.
+    Env(String),
+    /// In this file of [`CREDENTIALS`].
+    File(String),
+}
+
+/// Where a server's secrets lie as files: `$CREDENTIALS_DIRECTORY`.
+pub const CREDENTIALS: &str = "/run/credentials";
 
 /// How a stage comes to namespaces of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 
 use super::failure::Failure;
 use crate::wire::stage::StagePlan;
+pub(super) use pieces::READ;
 use scaffold::Scaffold;
+pub(super) use scaffold::{attach, private_memory};
 
 /// What a server may do with a path and what is below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

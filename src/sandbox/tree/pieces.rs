@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, OFlags};
 
 use super::Access;
-use crate::sandbox::doors;
+use crate::sandbox::{doors, secrets};
 use crate::sys::find::{Links, find};
-use crate::wire::stage::{Network, StagePlan};
+use crate::wire::stage::{CREDENTIALS, Network, StagePlan};
 
 /// One thing in a server's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub(super) enum Piece {
     Hidden,
 }
 
-const READ: Access = Access { write: false, execute: false };
+/// Files that are no programs.
+pub(in crate::sandbox) const READ: Access = Access { write: false, execute: false };
 const RUN: Access = Access { write: false, execute: true };
 const WRITE: Access = Access { write: true, execute: false };
 
@@ -123,6 +124,9 @@ pub(super) fn of(
     all.insert("/var/tmp".into(), Piece::Link("../tmp".to_owned()));
     all.insert("/run".into(), Piece::Directory { read: false });
     all.insert("/etc".into(), Piece::Directory { read: true });
+    if secrets::files(plan).next().is_some() {
+        all.insert(CREDENTIALS.into(), Piece::Directory { read: false });
+    }
     all.insert("/proc".into(), Piece::Processes);
     all.extend(HIDDEN.iter().map(|path| (path.into(), Piece::Hidden)));
     own(&mut all, plan, data)?;

@@ -243,6 +243,27 @@ fn memory(bytes: u64, mode: u32) -> io::Result<OwnedFd> {
     made(c"tmpfs", &options, PLAIN | NO_EXEC)
 }
 
+/// A file system in memory for its owner alone (of this process's user without one), of at most so many
+/// bytes, each file rounded up to pages; never written to swap where the kernel lets a mount ask for that.
+pub(in crate::sandbox) fn private_memory(
+    bytes: u64,
+    owner: Option<(u32, u32)>,
+) -> io::Result<OwnedFd> {
+    let mut options = vec![(c"size", bytes.to_string()), (c"mode", "700".to_owned())];
+    if let Some((uid, gid)) = owner {
+        options.extend([(c"uid", uid.to_string()), (c"gid", gid.to_string())]);
+    }
+    let wanted = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(wanted.as_fd(), key, value.as_bytes())?;
+    }
+    // Linux 6.4, and not in every user namespace. Without it, it is as what the server itself has in memory.
+    let _ = rustix::mount::fsconfig_set_flag(wanted.as_fd(), c"noswap");
+    rustix::mount::fsconfig_create(wanted.as_fd())?;
+    let attributes = PLAIN | NO_EXEC;
+    Ok(rustix::mount::fsmount(wanted.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
 fn processes() -> io::Result<OwnedFd> {
     made(c"proc", &[], PLAIN | NO_EXEC)
 }
@@ -261,7 +282,7 @@ fn made(
 }
 
 /// Puts a mount on a place, both by their descriptors.
-fn attach(mount: &OwnedFd, place: BorrowedFd<'_>) -> io::Result<()> {
+pub(in crate::sandbox) fn attach(mount: &OwnedFd, place: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, c"", place, c"", flags)?)
 }
