@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 0 ground | [`names`], [`paths`], [`sys`] (the unsafe file) |
 //! | 1 papers | [`config`], [`mcp`], [`wire`], [`post`], [`control`], [`redact`] |
-//! | 2 authorities | [`registry`], [`auth`] |
+//! | 2 authorities | [`registry`], [`auth`], [`credential`] |
 //! | 3 workshop | [`policy`], [`sandbox`], [`lifecycle`], [`egress`], [`builtin`], [`probes`] |
 //! | 4 exchange | [`mux`] |
 //! | 5 house | [`supervisor`] |
@@ -24,6 +24,7 @@ pub mod redact;
 pub mod wire;
 
 pub mod auth;
+pub mod credential;
 pub mod registry;
 
 pub mod builtin;

@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use tenantd::{cli, egress, mux, probes, sandbox};
+use tenantd::{cli, credential, egress, mux, probes, sandbox};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
         Some("--role=mux") => mux::main(),
         Some("--role=stage") => sandbox::stage::main(),
         Some("--role=egress") => egress::main(),
+        Some("--role=credential") => credential::main(),
         Some("--role=release") => sandbox::cgroup::release(),
         Some("--role=probe") => probes::main(),
         Some("--role=launch") => cli::connect::launch_main(),

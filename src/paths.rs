@@ -150,6 +150,17 @@ impl Layout {
         self.state.join("uids.json")
     }
 
+    /// The directory of the encrypted files, one for each tenant (`store = "encrypted-file"`).
+    pub fn secrets(&self) -> PathBuf {
+        self.state.join("secrets")
+    }
+
+    /// The key of the encrypted files where no service manager gives one. Not below the configuration: that
+    /// is copied to other machines and kept under version control.
+    pub fn secrets_key(&self) -> PathBuf {
+        self.state.join("tenantd.key")
+    }
+
     /// The directory of the tenants' own directories.
     pub fn tenant_states(&self) -> PathBuf {
         self.state.join("tenants")

@@ -189,6 +189,25 @@ pub fn fork_single_threaded() -> io::Result<Forked> {
     }
 }
 
+/// Sets a variable of this process's environment, for a library that takes it from nowhere else.
+///
+/// # Errors
+/// If this process has more than one thread, any of which could be reading it.
+pub fn set_variable_single_threaded(name: &str, value: &str) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("refusing to change what several threads may be reading"));
+    }
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: there is one thread, so nobody reads the environment meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "looked for threads right before")]
+    unsafe {
+        std::env::set_var(name, value);
+    }
+    Ok(())
+}
+
 /// Keeps other processes of this uid from reading this one's memory, environment and descriptors, and
 /// keeps it out of core dumps (PR_SET_DUMPABLE 0, prctl(2)). Every role's first act.
 ///

@@ -4,6 +4,8 @@
 //! This file declares and parses; it opens nothing and runs nothing. `connect` stands here for help,
 //! completions and the man page alone: the shim parses its few flags itself, before any of this.
 
+pub mod credential;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -79,6 +81,8 @@ pub enum Command {
     Tools(Tools),
     /// Call one tool of a tenant
     Call(Call),
+    /// Store, list and remove the secrets of tenants
+    Credential(credential::Credential),
     /// Print the entry for an MCP client's configuration
     Entry(Entry),
     /// See it work: two tenants in a temporary home, nothing of yours touched

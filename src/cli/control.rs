@@ -14,12 +14,12 @@ use zlink::tokio::unix::{Connection, Stream};
 
 use super::args::Which;
 use super::connect::door;
-use super::failure::{Failure, NO_PERMISSION};
+use super::failure::{CONFIG, Failure, NO_PERMISSION};
 use super::print;
 use super::rooms;
 use crate::control::{
-    Control as _, ControlError, ListReply, ProbeReply, ReloadReply, ReplacedReply, StatusReply,
-    WhyReply,
+    Control as _, ControlError, CredentialsReply, ListReply, ProbeReply, ReloadReply, RemovedReply,
+    ReplacedReply, StatusReply, WhyReply,
 };
 use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
@@ -33,6 +33,8 @@ const REPLACES_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a run of the escape probes may take: the supervisor gives it up after 45 s.
 const PROBES_WITHIN: Duration = Duration::from_secs(50);
+/// How long the removal of a secret may take: the store has 30 s.
+const REMOVES_WITHIN: Duration = Duration::from_secs(45);
 
 /// A connection to a supervisor.
 pub(super) struct Control {
@@ -89,10 +91,7 @@ impl Control {
     /// Why a tenant does not serve, or did not; nothing where there is none that we may know of.
     pub(super) fn why(&mut self, tenant: &str) -> Result<Option<WhyReply>, Failure> {
         let call = self.connection.why(tenant);
-        match wait(&self.runtime, PATIENCE, call) {
-            Ok(Ok(Err(ControlError::UnknownTenant { .. }))) => Ok(None),
-            reply => answer(reply, PATIENCE).map(Some),
-        }
+        known(wait(&self.runtime, PATIENCE, call), PATIENCE)
     }
 
     /// The tenants that we may use.
@@ -128,6 +127,26 @@ impl Control {
     ) -> Result<ProbeReply, Failure> {
         let call = self.connection.probe_tenant(tenant, server, brief);
         answer(wait(&self.runtime, PROBES_WITHIN, call), PROBES_WITHIN)
+    }
+
+    /// The secrets that we may know of; nothing where the tenant is none that we may know of.
+    pub(super) fn list_credentials(
+        &mut self,
+        tenant: Option<&str>,
+    ) -> Result<Option<CredentialsReply>, Failure> {
+        let call = self.connection.list_credentials(tenant);
+        known(wait(&self.runtime, PATIENCE, call), PATIENCE)
+    }
+
+    /// Removes a secret; nothing where the tenant is none that we may know of.
+    pub(super) fn remove_credential(
+        &mut self,
+        tenant: &str,
+        name: &str,
+        user: Option<&str>,
+    ) -> Result<Option<RemovedReply>, Failure> {
+        let call = self.connection.remove_credential(tenant, name, user);
+        known(wait(&self.runtime, REMOVES_WITHIN, call), REMOVES_WITHIN)
     }
 
     /// Tells the supervisor to stop.
@@ -228,6 +247,14 @@ fn wait<T>(
     runtime.block_on(async { tokio::time::timeout(within, call).await })
 }
 
+/// As [`answer`]; nothing where the tenant is not known there.
+fn known<T>(reply: Reply<T>, within: Duration) -> Result<Option<T>, Failure> {
+    match reply {
+        Ok(Ok(Err(ControlError::UnknownTenant { .. }))) => Ok(None),
+        reply => answer(reply, within).map(Some),
+    }
+}
+
 /// One answer of the interface, or why there is none.
 fn answer<T>(reply: Reply<T>, within: Duration) -> Result<T, Failure> {
     match reply {
@@ -259,7 +286,16 @@ fn refusal(error: ControlError) -> Failure {
             let (method, cure) = (print::word(&method), print::cut(&cure, 300));
             format!("{method} needs an administrator ({cure})")
         }
-        ControlError::Failed { reason } => {
+        ControlError::UnknownCredential { tenant, choices } => {
+            let (tenant, list) = (print::word(&tenant), print::cut(&choices.join(", "), 300));
+            let list = if list.is_empty() { "none" } else { &list };
+            return Failure::new(
+                CONFIG,
+                format!("{tenant} has no such credential (choices: {list})"),
+            );
+        }
+        ControlError::NotYours { reason } => print::cut(&reason, 600),
+        ControlError::StoreFailed { reason, .. } | ControlError::Failed { reason } => {
             return Failure::unavailable(print::cut(&reason, 600));
         }
     };

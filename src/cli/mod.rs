@@ -13,6 +13,7 @@ mod admin;
 mod call;
 mod client;
 mod control;
+mod credential;
 mod demo;
 mod doctor;
 mod entry;
@@ -73,6 +74,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Call(args) => call::call(&args),
         Command::Demo => demo::run(),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Credential(args) => credential::run(&args),
         Command::Entry(args) => entry::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
@@ -90,6 +92,12 @@ fn unparsed(error: &clap::Error) -> u8 {
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
+        return USAGE;
+    }
+    if error.kind() != ErrorKind::MissingRequiredArgument
+        && credential::may_hold_secret(std::env::args_os())
+    {
+        complain(credential::NOT_AS_ARGUMENT);
         return USAGE;
     }
     let text = error.render().to_string();

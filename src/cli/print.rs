@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The longest foreign word in a table, characters.
 const WORD: usize = 60;
@@ -59,6 +60,12 @@ pub(super) fn age(seconds: i64) -> String {
         3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
     }
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 /// `1 session`, `2 sessions`.

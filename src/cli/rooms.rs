@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::args::Which;
 use super::connect::door::{self, Choice, Session};
+use super::connect::keep::{self, Keeping, Kept};
 use super::failure::Failure;
 use crate::names::Target;
 use crate::paths::{Layout, Mode};
@@ -33,6 +34,15 @@ pub(super) fn open(
 ) -> Result<Session, Failure> {
     let strict = true;
     door::open(choice(which), Some(&written(target)), strict, stdin, stdout).map_err(Failure::from)
+}
+
+/// Has the supervisor that knows the tenant keep a secret.
+pub(super) fn keep(
+    which: Which,
+    keeping: Keeping<'_>,
+    secret: BorrowedFd<'_>,
+) -> Result<Kept, Failure> {
+    keep::keep(choice(which), keeping, secret).map_err(Failure::from)
 }
 
 /// Reads the configuration and reports every problem of it.

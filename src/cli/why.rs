@@ -5,14 +5,13 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
 use super::args::Why;
 use super::control::{Absence, Control, modes};
 use super::failure::{CONFIG, DONE, Failure, NO_PERMISSION};
-use super::print::{Paint, age, count, cut, word};
+use super::print::{self, Paint, age, count, cut, word};
 use super::rooms;
 use super::status::{WARNING, or_dash, push_table, render_servers, render_sessions, tint};
 use crate::config::{self, Problem};
@@ -56,15 +55,9 @@ fn told(reply: &WhyReply, json: bool) -> anyhow::Result<u8> {
     if json {
         writeln!(out, "{}", serde_json::to_string(reply)?)?;
     } else {
-        out.write_all(render(reply, now(), Paint::of_stdout()).as_bytes())?;
+        out.write_all(render(reply, print::now(), Paint::of_stdout()).as_bytes())?;
     }
     Ok(if reply.tenant.problems.is_empty() { DONE } else { CONFIG })
-}
-
-/// Seconds since the epoch.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(since).unwrap_or(i64::MAX)
 }
 
 fn not_known(tenant: &TenantId, control: &mut Control) -> Failure {

@@ -45,12 +45,13 @@ const TENANT: [&str; 35] = [
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
-const MAIN: [&str; 10] = [
+const MAIN: [&str; 11] = [
     "admins",
     "uid_range",
     "idle_exit",
     "orphan_timeout",
     "drain",
+    "credentials.store",
     "egress.upstream_proxy",
     "egress.ca_file",
     "log.level",

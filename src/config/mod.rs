@@ -34,6 +34,7 @@ mod patterns;
 mod problem;
 mod report;
 mod scalar;
+mod settings;
 mod source;
 mod surroundings;
 mod territory;

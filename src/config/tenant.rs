@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::settings::{Egress, Settings, Store};
 pub use super::surroundings::Needs;
 use crate::names::{ServerName, TenantId};
 
@@ -352,36 +353,4 @@ impl Tenant {
             several => several.iter().find(|server| server.default),
         }
     }
-}
-
-/// `tenantd.toml` after checking.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Users and (with a leading `@`) groups that may use the admin methods.
-    pub admins: Vec<String>,
-    /// First and last uid of the tenants' own uids (system mode).
-    pub uid_range: (u32, u32),
-    /// How long a user-mode supervisor without sessions lives on.
-    pub idle_exit: Limit<Duration>,
-    /// How long a mux without supervisor lives on.
-    pub orphan_timeout: Duration,
-    /// How long a drain waits for calls in flight.
-    pub drain: Duration,
-    /// `[log] level`, in tracing's filter syntax.
-    pub log_level: String,
-    /// `[log] retention`: rolled log files kept.
-    pub log_retention: u32,
-    /// The way out for tenants with an allowlist.
-    pub egress: Egress,
-    /// Dotted names of fields that the file sets and this version does not enforce yet.
-    pub not_enforced: Vec<String>,
-}
-
-/// `[egress]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
-    /// The HTTP proxy of the house.
-    pub upstream_proxy: Option<Destination>,
-    /// Certificates of authorities to trust besides the system's, PEM.
-    pub ca_file: Option<PathBuf>,
 }

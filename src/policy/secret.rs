@@ -53,6 +53,14 @@ pub enum Denied {
         /// The credential.
         name: String,
     },
+    /// It is another user's, and the asker is no admin.
+    #[error("only an admin of {tenant} removes the {name} of another user")]
+    Another {
+        /// The tenant.
+        tenant: TenantId,
+        /// The credential.
+        name: String,
+    },
 }
 
 impl Denied {
@@ -61,7 +69,7 @@ impl Denied {
         match self {
             Self::Unknown(reason) => reason.word(),
             Self::Unnamed { .. } => "unknown-credential",
-            Self::Shared { .. } => "admin-only",
+            Self::Shared { .. } | Self::Another { .. } => "admin-only",
             Self::NoUser { .. } => "no-grant",
         }
     }
@@ -71,7 +79,7 @@ impl Denied {
         let code = match self {
             Self::Unknown(reason) => return reason.refusal(),
             Self::Unnamed { .. } => CONFIGURATION,
-            Self::Shared { .. } | Self::NoUser { .. } => NO_PERMISSION,
+            Self::Shared { .. } | Self::NoUser { .. } | Self::Another { .. } => NO_PERMISSION,
         };
         refusal(&self.to_string(), code, self.word(), false)
     }

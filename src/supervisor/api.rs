@@ -15,15 +15,15 @@ use zlink::{ReadyListener, Server};
 use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
 use super::parting::Parting;
 use super::probe::ProbeWish;
-use super::secrets::RemoveWish;
 use super::seats::{Ledger, Room, Seat};
+use super::secrets::RemoveWish;
 use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, CredentialLine, CredentialsReply, ListReply, ProbeReply, RefusalLine, ReloadReply, RemovedReply, ReplacedReply,
-    ServerStatus, SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine,
-    TenantReply, TenantStatus, WhyReply,
+    ChildStatus, ControlError, CredentialLine, CredentialsReply, ListReply, ProbeReply,
+    RefusalLine, ReloadReply, RemovedReply, ReplacedReply, ServerStatus, SessionStatus, StartLine,
+    StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply, TenantStatus, WhyReply,
 };
 use crate::sys;
 

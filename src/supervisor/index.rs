@@ -38,6 +38,10 @@ pub(super) struct Fact {
 }
 
 impl Fact {
+    fn account(&self) -> Account {
+        Account { name: self.name.clone(), user: self.user.clone() }
+    }
+
     fn is_of(&self, account: &Account) -> bool {
         self.name == account.name && self.user == account.user
     }
@@ -98,9 +102,30 @@ impl Index {
         self.facts.iter().find(|fact| fact.is_of(account))
     }
 
+    /// Whose there are under this name.
+    pub(super) fn accounts(&self, name: &str) -> impl Iterator<Item = Account> {
+        self.facts.iter().filter(move |fact| fact.name == name).map(Fact::account)
+    }
+
+    /// One was met in the store. Says whether that is news.
+    pub(super) fn met(&mut self, account: &Account, expires: Option<i64>) -> bool {
+        let is_full = self.facts.len() >= FACTS_MAX;
+        match self.facts.iter_mut().find(|fact| fact.is_of(account)) {
+            Some(fact) if fact.expires == expires => return false,
+            Some(fact) => fact.expires = expires,
+            None if is_full => return false,
+            None => {
+                let Account { name, user } = account.clone();
+                let source = Source::Found;
+                self.facts.push(Fact { name, user, source, stored_at: None, expires });
+            }
+        }
+        true
+    }
+
     /// One was stored. Says whether one was there before.
     pub(super) fn put(&mut self, fact: Fact) -> bool {
-        let account = Account { name: fact.name.clone(), user: fact.user.clone() };
+        let account = fact.account();
         match self.facts.iter_mut().find(|old| old.is_of(&account)) {
             Some(old) => {
                 *old = fact;
@@ -204,7 +229,10 @@ mod tests {
             fs::write(&path, bad).expect("written");
             let index = Index::open(&layout, &tenant());
             let damage = index.damage.clone().expect("said");
-            assert!(damage.contains("begun anew") && damage.contains("acme.json.damaged"), "{damage}");
+            assert!(
+                damage.contains("begun anew") && damage.contains("acme.json.damaged"),
+                "{damage}"
+            );
             assert_eq!(fs::read_to_string(path.with_extension("json.damaged")).expect("kept"), bad);
             assert!(index.facts().is_empty() && !path.exists());
         }

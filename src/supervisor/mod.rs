@@ -71,7 +71,7 @@ pub use ground::GroundError;
 pub use strength::{ALL as LAYERS, Strength};
 
 use crate::config::tenant::{Limit, Settings};
-use crate::paths::Layout;
+use crate::paths::{Layout, Mode};
 use crate::sandbox::cgroup::Cgroups;
 
 /// The threads of the blocking pool: configuration, names, directories of tenants, each of which may
@@ -170,7 +170,7 @@ fn raise_descriptor_limit() {
 }
 
 /// What holds where `tenantd.toml` was never good: the documented defaults.
-fn fallback() -> Settings {
+fn fallback(mode: Mode) -> Settings {
     Settings {
         admins: Vec::new(),
         uid_range: (1_900_000_000, 1_900_065_535),
@@ -180,6 +180,7 @@ fn fallback() -> Settings {
         log_level: "info".to_owned(),
         log_retention: 7,
         egress: crate::config::tenant::Egress::default(),
+        store: crate::config::tenant::Store::default_of(mode),
         not_enforced: Vec::new(),
     }
 }

@@ -38,7 +38,7 @@ const SESSIONS_A_SECOND: u64 = 1 << 20;
 pub(super) async fn run(options: Options, doors: Doors) -> Result<(), SupervisorError> {
     let signals = Signals::catch().map_err(cannot("catch signals"))?;
     let mut loaded = load(&options.layout);
-    let settings = loaded.settings.clone().unwrap_or_else(fallback);
+    let settings = loaded.settings.clone().unwrap_or_else(|| fallback(options.layout.mode));
     let _guard = log::start(&options.layout, &settings)
         .map_err(|error| SupervisorError::Log(options.layout.log.clone(), error.to_string()))?;
     // Clients queue meanwhile: the doors are there and not yet attended.
@@ -55,7 +55,7 @@ pub(super) async fn run(options: Options, doors: Doors) -> Result<(), Supervisor
         owner: (uid, directory.user(uid)),
         started: Instant::now(),
         registry: Registry::new(),
-        fallback: fallback(),
+        fallback: fallback(options.layout.mode),
         directory,
         nobodies: Arc::new(Mutex::new(Nobodies::here(None))),
         strength: strength::find(&binary, uids.probe().map(identities::alone).as_ref())

@@ -21,7 +21,9 @@ pub(super) enum SealedError {
     #[error("a secret comes in a memfd, and this descriptor is none")]
     NoMemfd,
     /// It could change while it is read.
-    #[error("the memfd with the secret is not sealed (F_SEAL_SEAL, SHRINK, GROW and WRITE; see fcntl(2))")]
+    #[error(
+        "the memfd with the secret is not sealed (F_SEAL_SEAL, SHRINK, GROW and WRITE; see fcntl(2))"
+    )]
     NotSealed,
     /// Opened for writing only.
     #[error("the memfd with the secret cannot be read")]

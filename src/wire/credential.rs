@@ -1,8 +1,8 @@
 //! What the credential role is told, what it says, and how a secret travels.
 //!
 //! A secret is never in a JSON document: it is a sealed memfd beside one ([`crate::post::seal_secret`]). Two
-//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines, and its end is the
-//! order to stop. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
+//! conversations. The **control socket** is the supervisor's: [`FromCredential`] lines. That it is gone stops
+//! nothing: a deed ends within its time in any case, and a renewed token must get into the store. The **hand-over socket** leads to who needs the secrets, init of a sandbox or egress: one
 //! [`Handed`] for each. The supervisor holds it open to have later values handed over, and reads nothing of
 //! what is queued there.
 
@@ -193,6 +193,19 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// For machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Locked => "locked",
+            Self::NoStore => "no-store",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed-out",
+            Self::LoginOver => "login-over",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
     /// Whether only a person's deed can change it; else it is tried again.
     pub fn needs_a_person(self) -> bool {
         matches!(self, Self::Missing | Self::Locked | Self::NoStore | Self::LoginOver)

@@ -68,14 +68,23 @@ pub fn open(
     stdout: BorrowedFd<'_>,
 ) -> Result<Session, Refusal> {
     let asking = Asking { target, strict, stdin, stdout };
+    first(choice, target, |layout| asking.ask(layout))
+}
+
+/// What the first supervisor says that knows the target.
+pub(super) fn first<T>(
+    choice: Choice,
+    target: Option<&str>,
+    ask: impl Fn(&Layout) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     if choice == Choice::Any && is_known_to_both(target) {
         return Err(ambiguous(target));
     }
     let mut refused = None;
     for mode in modes(choice) {
         let layout = Layout::of(*mode).map_err(|error| no_layout(&error));
-        match layout.and_then(|layout| asking.ask(&layout)) {
-            Ok(session) => return Ok(session),
+        match layout.and_then(|layout| ask(&layout)) {
+            Ok(answer) => return Ok(answer),
             // This one does not know the tenant; another may.
             Err(refusal) if refusal.elsewhere => {
                 refused.get_or_insert(refusal);
@@ -121,7 +130,7 @@ impl Asking<'_> {
 
     /// The inner error is the end of the supervisor before it did anything.
     fn ask_once(&self, layout: &Layout) -> Result<Result<Session, PostError>, Refusal> {
-        let socket = self.connect(layout)?;
+        let socket = reach(layout, self.target)?;
         let (theirs, ours) = std::os::unix::net::UnixStream::pair()
             .map_err(|error| unavailable(format!("cannot make a socket pair: {error}")))?;
         let request = Request::Open { target: self.target.map(str::to_owned), strict: self.strict };
@@ -131,7 +140,7 @@ impl Asking<'_> {
                 Ok(Ok(Session { id: session, tenant, server, lifeline: ours.into() }))
             }
             Ok(Answer::Refused(refusal)) => Err(refusal),
-            Ok(Answer::Known) => Err(unavailable("the supervisor gave another answer".to_owned())),
+            Ok(_) => Err(unavailable("the supervisor gave another answer".to_owned())),
             Err(PostError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(hangs(layout))
             }
@@ -144,46 +153,43 @@ impl Asking<'_> {
             }
         }
     }
+}
 
-    fn connect(&self, layout: &Layout) -> Result<OwnedFd, Refusal> {
-        let path = layout.session_socket();
-        match layout.mode {
-            Mode::User => {
-                trust(&layout.runtime).map_err(|refusal| Refusal {
-                    elsewhere: !holds(layout, self.target),
-                    ..refusal
-                })?;
-                match connect(&path) {
-                    Ok(socket) => Ok(socket),
-                    Err(error) if is_nobody(&error) => self.start(layout),
-                    Err(error) => Err(cannot_reach(layout, &error)),
-                }
+/// A connection to the session door of this layout; the user's supervisor is started for it where need be.
+pub(super) fn reach(layout: &Layout, target: Option<&str>) -> Result<OwnedFd, Refusal> {
+    let path = layout.session_socket();
+    match layout.mode {
+        Mode::User => {
+            trust(&layout.runtime)
+                .map_err(|refusal| Refusal { elsewhere: !holds(layout, target), ..refusal })?;
+            match connect(&path) {
+                Ok(socket) => Ok(socket),
+                Err(error) if is_nobody(&error) => start(layout, target),
+                Err(error) => Err(cannot_reach(layout, &error)),
             }
-            Mode::System => connect(&path).map_err(|error| match is_nobody(&error) {
-                true if layout.tenants().is_dir() => unavailable(
-                    "the system service does not listen (systemctl start tenantd.socket)"
-                        .to_owned(),
-                ),
-                true => nobody(self.target),
-                false => cannot_reach(layout, &error),
-            }),
         }
+        Mode::System => connect(&path).map_err(|error| match is_nobody(&error) {
+            true if layout.tenants().is_dir() => unavailable(
+                "the system service does not listen (systemctl start tenantd.socket)".to_owned(),
+            ),
+            true => nobody(target),
+            false => cannot_reach(layout, &error),
+        }),
     }
+}
 
-    /// Starts the user supervisor, if it would know the tenant.
-    fn start(&self, layout: &Layout) -> Result<OwnedFd, Refusal> {
-        if !holds(layout, self.target) {
-            let mut refusal = nobody(self.target);
-            if let Some(tenant) = self.target {
-                let file = layout.tenants().join(format!("{}.toml", tenant_of(tenant)));
-                refusal.message =
-                    format!("no tenant \"{}\" (write {})", tenant_of(tenant), file.display());
-            }
-            return Err(refusal);
+/// Starts the user supervisor, if it would know the tenant.
+fn start(layout: &Layout, target: Option<&str>) -> Result<OwnedFd, Refusal> {
+    if !holds(layout, target) {
+        let mut refusal = nobody(target);
+        if let Some(tenant) = target {
+            let file = layout.tenants().join(format!("{}.toml", tenant_of(tenant)));
+            refusal.message =
+                format!("no tenant \"{}\" (write {})", tenant_of(tenant), file.display());
         }
-        launch::user_supervisor(layout, || connect(&layout.session_socket()).ok())
-            .map_err(unavailable)
+        return Err(refusal);
     }
+    launch::user_supervisor(layout, || connect(&layout.session_socket()).ok()).map_err(unavailable)
 }
 
 /// Whether the user's and the system's supervisor both know the tenant, so that neither may be guessed.
@@ -232,7 +238,7 @@ fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn exchange(
+pub(super) fn exchange(
     socket: &OwnedFd,
     request: &Request,
     descriptors: &[BorrowedFd<'_>],
@@ -314,7 +320,7 @@ fn ambiguous(target: Option<&str>) -> Refusal {
     }
 }
 
-fn unavailable(message: String) -> Refusal {
+pub(super) fn unavailable(message: String) -> Refusal {
     Refusal { message, code: 69, reason: "unavailable".into(), elsewhere: false }
 }
 
@@ -362,7 +368,7 @@ fn holder(layout: &Layout) -> Option<u32> {
     std::fs::read_to_string(layout.lock()).ok()?.trim().parse().ok()
 }
 
-fn log_of(layout: &Layout) -> String {
+pub(super) fn log_of(layout: &Layout) -> String {
     match layout.mode {
         Mode::System => "journalctl -u tenantd".to_owned(),
         Mode::User => format!("in {}", layout.log.display()),

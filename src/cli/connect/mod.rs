@@ -6,6 +6,7 @@
 
 mod copy;
 pub mod door;
+pub(in crate::cli) mod keep;
 mod launch;
 mod manager;
 mod refuse;

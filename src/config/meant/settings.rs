@@ -8,8 +8,8 @@ use crate::config::host::{Host, Wrong};
 use crate::config::problem::quotable;
 use crate::config::report::Report;
 use crate::config::scalar::At;
-use crate::config::tenant::{Egress, Limit, Settings};
-use crate::config::written::{EgressTable, HooksTable, LogTable, MainFile, SinkWord};
+use crate::config::tenant::{Egress, Limit, Settings, Store};
+use crate::config::written::{EgressTable, HooksTable, LogTable, MainFile, SinkWord, StoreWord};
 
 type Texts = Vec<At<String>>;
 
@@ -27,6 +27,7 @@ const LOG_RETENTION: u32 = 7;
 pub(in crate::config) fn settings(host: &Host, report: &mut Report, file: MainFile) -> Settings {
     sinks(host, report, file.audit.and_then(|audit| audit.value.sinks).unwrap_or_default());
     metrics(report, file.metrics.and_then(|metrics| metrics.value.listen));
+    let store = store(host, file.credentials.and_then(|table| table.value.store));
     let egress = egress(host, report, file.egress.map(|egress| egress.value).unwrap_or_default());
     hooks(host, report, file.hooks.map(|hooks| hooks.value).unwrap_or_default());
     let log = file.log.map(|log| log.value).unwrap_or_default();
@@ -40,6 +41,7 @@ pub(in crate::config) fn settings(host: &Host, report: &mut Report, file: MainFi
         log_retention: log.retention.as_ref().map_or(LOG_RETENTION, |count| count.value.0),
         log_level: log_level(report, log),
         egress,
+        store,
         not_enforced: Vec::new(),
     }
 }
@@ -115,6 +117,15 @@ fn egress(host: &Host, report: &mut Report, table: EgressTable) -> Egress {
         checked.map_err(|wrong| report.add(&file.span, wrong.what, wrong.cure)).ok()
     });
     Egress { upstream_proxy, ca_file }
+}
+
+fn store(host: &Host, written: Option<At<StoreWord>>) -> Store {
+    match written.map(|word| word.value) {
+        Some(StoreWord::SecretService) => Store::SecretService,
+        Some(StoreWord::EncryptedFile) => Store::EncryptedFile,
+        Some(StoreWord::Keyutils) => Store::Keyutils,
+        None => Store::default_of(host.mode),
+    }
 }
 
 fn hooks(host: &Host, report: &mut Report, table: HooksTable) {

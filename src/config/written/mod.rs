@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::scalar::{At, Bound, Cores, Count, Size};
 
 pub(super) use server::{NetworkWord, SandboxTable, ServerTable};
-pub(super) use settings::{EgressTable, HooksTable, LogTable, MainFile, SinkWord};
+pub(super) use settings::{EgressTable, HooksTable, LogTable, MainFile, SinkWord, StoreWord};
 
 type Texts = Vec<At<String>>;
 

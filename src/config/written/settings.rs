@@ -28,7 +28,6 @@ pub(in crate::config) struct MainFile {
     #[schemars(extend("default" = "5s"))]
     pub(in crate::config) drain: Option<At<Period>>,
     /// Where secrets are kept.
-    #[expect(dead_code, reason = "checked by being read; nothing acts on it yet")]
     pub(in crate::config) credentials: Option<At<CredentialsTable>>,
     /// The record of every call.
     pub(in crate::config) audit: Option<At<AuditTable>>,
@@ -48,7 +47,6 @@ pub(in crate::config) struct MainFile {
 #[schemars(rename = "Credentials")]
 pub(in crate::config) struct CredentialsTable {
     /// The store. Default: secret-service in user mode, encrypted-file in system mode.
-    #[expect(dead_code, reason = "checked by being read; nothing acts on it yet")]
     pub(in crate::config) store: Option<At<StoreWord>>,
 }
 

@@ -1,0 +1,79 @@
+//! The commands about secrets. None of them takes a secret as an argument.
+
+use clap::{Args, Subcommand};
+
+use super::Which;
+use crate::names::TenantId;
+
+const SET: &str = "\
+On a terminal it is asked for twice and not shown; else the whole of stdin is taken, without its one trailing \
+newline. It is never an argument: those are seen by every process and kept by the shell.
+
+Where each user has one of their own (scope = \"user\") it is that of whoever runs this.";
+
+/// `credential`
+#[derive(Debug, Args)]
+pub struct Credential {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CredentialCommand,
+}
+
+/// Commands about secrets.
+#[derive(Debug, Subcommand)]
+pub enum CredentialCommand {
+    /// Store a secret: typed without echo, or from stdin
+    Set(SetCredential),
+    /// List secrets and whether they are set, never their values
+    List(ListCredentials),
+    /// Remove a secret from the store
+    Remove(RemoveCredential),
+    /// Replace a secret that is set; servers that run get the new one
+    Rotate(SetCredential),
+}
+
+/// `credential set`, `credential rotate`
+#[derive(Debug, Args)]
+#[command(after_help = SET)]
+pub struct SetCredential {
+    /// The tenant
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// The name of a [[credential]] in its file
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `credential list`
+#[derive(Debug, Args)]
+pub struct ListCredentials {
+    /// The tenant; without it every one that you may use
+    #[arg(value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `credential remove`
+#[derive(Debug, Args)]
+pub struct RemoveCredential {
+    /// The tenant
+    #[arg(value_name = "TENANT")]
+    pub tenant: TenantId,
+    /// The name of the secret
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// That of this user, where each has one of their own (admin)
+    #[arg(long, value_name = "USER")]
+    pub of: Option<String>,
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+}

@@ -1,0 +1,229 @@
+//! Secrets in an encrypted file, one for each tenant: for machines without a keyring.
+//!
+//! The file is oo7's (GNOME Keyring's format for one application: AES-128-CBC with HMAC-SHA256, names as MACs).
+//! It replaces the file whole and looks for no other writer, so writers are kept apart here, by a lock, and what a
+//! killed one left is swept up. A file in which anything is wrong is never written to.
+//!
+//! ```text
+//! <state>/secrets/            0700
+//!   acme/                     0700
+//!     keyring                 0600, replaced by rename(2)
+//!     lock                    0600, held while it is replaced (flock(2))
+//! ```
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use oo7::Secret;
+use oo7::file::UnlockedKeyring;
+use rustix::fs::{FlockOperation, flock};
+use zeroize::Zeroizing;
+
+use super::{Opened, StoreError, key, stored_as};
+use crate::names::TenantId;
+use crate::wire::credential::{Account, Trouble};
+
+/// How oo7 begins the name of a file that is to replace another.
+const UNFINISHED: &str = ".tmpkeyring";
+/// The largest file that is read, bytes: more than two hundred secrets of the largest size.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+/// The attribute that tells one secret from another.
+const ACCOUNT: &str = "account";
+
+/// One tenant's file.
+pub(super) struct File {
+    place: PathBuf,
+    tenant: TenantId,
+    secret: Zeroizing<[u8; key::LENGTH]>,
+    /// For the words that people read.
+    key: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl File {
+    /// Opens the one below `directory`, which need not be there yet.
+    ///
+    /// # Errors
+    /// As [`key::of`].
+    pub(super) fn open(
+        directory: &Path,
+        key: &Path,
+        tenant: &TenantId,
+    ) -> Result<Self, StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        Ok(Self {
+            place: directory.join(tenant.as_str()),
+            tenant: tenant.clone(),
+            secret: key::of(tenant, key)?,
+            key: key.to_owned(),
+            runtime: runtime.map_err(|error| refused(format!("no runtime: {error}")))?,
+        })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.place.join("keyring")
+    }
+
+    /// The keyring, all of which can be read; an empty one where there is no file.
+    fn load(&self) -> Result<UnlockedKeyring, StoreError> {
+        let path = self.path();
+        look_at(&path).map_err(|error| self.unreadable(&error))?;
+        let secret = Secret::blob(self.secret.as_slice());
+        self.runtime.block_on(async {
+            let keyring = UnlockedKeyring::load(&path, secret).await;
+            let keyring = keyring.map_err(|error| self.cannot("read", &error))?;
+            let items = keyring.items().await.map_err(|error| self.cannot("read", &error))?;
+            if items.iter().any(Result::is_err) { Err(self.damaged()) } else { Ok(keyring) }
+        })
+    }
+
+    /// Changes the keyring, alone and for good.
+    fn change<F>(&self, act: impl FnOnce(UnlockedKeyring) -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<(), oo7::file::Error>>,
+    {
+        let cannot = |error: io::Error| refused(format!("{}: {error}", self.place.display()));
+        make_private(&self.place).map_err(cannot)?;
+        let lock = open_lock(&self.place.join("lock")).map_err(cannot)?;
+        while let Err(error) = flock(&lock, FlockOperation::LockExclusive) {
+            if error != rustix::io::Errno::INTR {
+                return Err(cannot(error.into()));
+            }
+        }
+        sweep(&self.place);
+        let keyring = self.load()?;
+        let acted = self.runtime.block_on(act(keyring));
+        sweep(&self.place);
+        acted.map_err(|error| self.cannot("write", &error))?;
+        // The new name is only there for good once the directory is.
+        fs::File::open(&self.place).and_then(|place| place.sync_all()).map_err(cannot)
+    }
+
+    fn attributes(&self, account: &Account) -> Result<[(&'static str, String); 1], StoreError> {
+        Ok([(ACCOUNT, stored_as(&self.tenant, account)?)])
+    }
+
+    fn cannot(&self, verb: &str, error: &oo7::file::Error) -> StoreError {
+        use oo7::file::Error;
+        match error {
+            Error::Io(error) => {
+                let shown = self.path();
+                refused(format!("cannot {verb} {}: {error}", shown.display()))
+            }
+            Error::IncorrectSecret => refused(format!(
+                "{} was not written with the key in {} (put the key back that it was written with; or move the file \
+                 away and set the tenant's secrets again)",
+                self.path().display(),
+                self.key.display()
+            )),
+            _ => self.damaged(),
+        }
+    }
+
+    fn unreadable(&self, error: &io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::InvalidData => self.damaged(),
+            _ => refused(format!("cannot read {}: {error}", self.path().display())),
+        }
+    }
+
+    fn damaged(&self) -> StoreError {
+        refused(format!(
+            "{} is damaged and was left as it is (put a copy of it back; or move it away and set the tenant's \
+             secrets again)",
+            self.path().display()
+        ))
+    }
+}
+
+impl Opened for File {
+    fn get(&self, account: &Account) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let attributes = self.attributes(account)?;
+        let keyring = self.load()?;
+        let found = self.runtime.block_on(keyring.lookup_item(&attributes));
+        let found = found.map_err(|error| self.cannot("read", &error))?;
+        Ok(found.map(|item| Zeroizing::new(item.as_unlocked().secret().as_bytes().to_vec())))
+    }
+
+    fn set(&self, account: &Account, value: &[u8]) -> Result<(), StoreError> {
+        let attributes = self.attributes(account)?;
+        let value = Secret::blob(value);
+        self.change(async |keyring| {
+            keyring.create_item("tenantd", &attributes, value, true).await.map(drop)
+        })
+    }
+
+    fn remove(&self, account: &Account) -> Result<(), StoreError> {
+        let attributes = self.attributes(account)?;
+        if !self.path().exists() {
+            return Ok(());
+        }
+        self.change(async |keyring| keyring.delete(&attributes).await)
+    }
+}
+
+fn refused(why: String) -> StoreError {
+    StoreError::new(Trouble::Refused, why)
+}
+
+/// Makes the directory and the one above it, private, and looks whether they are.
+fn make_private(place: &Path) -> io::Result<()> {
+    for place in place.parent().into_iter().chain([place]) {
+        match fs::DirBuilder::new().mode(0o700).create(place) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let about = fs::symlink_metadata(place)?;
+        if !about.is_dir() || about.mode() & 0o077 != 0 {
+            let what = format!("{} is no private directory (chmod 0700)", place.display());
+            return Err(io::Error::other(what));
+        }
+    }
+    Ok(())
+}
+
+fn open_lock(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::File::options();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(nix::libc::O_NOFOLLOW).open(path)
+}
+
+/// Removes what a writer that was killed, or had no room, left unfinished. Only under the lock.
+fn sweep(place: &Path) {
+    let Ok(entries) = fs::read_dir(place) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            // It is in nobody's way but the room's.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Looks at what oo7 would believe without a check: the salt and the work factor of the key. A bit of those turned
+/// would have it work for an hour, or on a key of nothing.
+fn look_at(path: &Path) -> io::Result<()> {
+    /// The magic of a GNOME keyring, version 1.0, then in GVariant's way of writing (little endian): the size of the
+    /// salt, the salt, the rounds of PBKDF2.
+    const MAGIC: &[u8] = b"GnomeKeyring\n\r\0\n\x01\0";
+    const SALT: u32 = 32;
+    const ROUNDS: u32 = 100_000;
+    let mut options = fs::File::options();
+    options.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let about = file.metadata()?;
+    let mut head = [0; MAGIC.len() + 4 + SALT as usize + 4];
+    let whole = (&file).take(head.len() as u64).read(&mut head)? == head.len();
+    let number = |at: usize| head.get(at..at + 4).and_then(|four| four.try_into().ok());
+    let salt = number(MAGIC.len()).map(u32::from_le_bytes);
+    let rounds = number(head.len() - 4).map(u32::from_le_bytes);
+    let sound = head.starts_with(MAGIC) && salt == Some(SALT) && rounds == Some(ROUNDS);
+    if whole && sound && about.is_file() && about.len() <= FILE_MAX {
+        return Ok(());
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}

@@ -1,0 +1,6 @@
+//! Secrets: kept by real stores, opened by the role alone, and brought to who needs them.
+
+#![allow(missing_docs, reason = "a test binary has no API")]
+
+#[path = "../support/mod.rs"]
+mod support;
