@@ -61,6 +61,16 @@ pub enum Denied {
         /// The credential.
         name: String,
     },
+    /// It is in a store that only its owner can open.
+    #[error(
+        "the {name} of {user} is in their own store, which only they can open (run this as {user})"
+    )]
+    Theirs {
+        /// The credential.
+        name: String,
+        /// Whose it is.
+        user: String,
+    },
 }
 
 impl Denied {
@@ -70,7 +80,7 @@ impl Denied {
             Self::Unknown(reason) => reason.word(),
             Self::Unnamed { .. } => "unknown-credential",
             Self::Shared { .. } | Self::Another { .. } => "admin-only",
-            Self::NoUser { .. } => "no-grant",
+            Self::NoUser { .. } | Self::Theirs { .. } => "no-grant",
         }
     }
 
@@ -79,7 +89,10 @@ impl Denied {
         let code = match self {
             Self::Unknown(reason) => return reason.refusal(),
             Self::Unnamed { .. } => CONFIGURATION,
-            Self::Shared { .. } | Self::NoUser { .. } | Self::Another { .. } => NO_PERMISSION,
+            Self::Shared { .. }
+            | Self::NoUser { .. }
+            | Self::Another { .. }
+            | Self::Theirs { .. } => NO_PERMISSION,
         };
         refusal(&self.to_string(), code, self.word(), false)
     }

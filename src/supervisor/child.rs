@@ -65,9 +65,9 @@ impl Prepared {
     /// What egress is given beside it: where secrets wait, and whom it believes.
     pub(super) fn for_egress(&self) -> Vec<BorrowedFd<'_>> {
         let secrets = self.injected.as_ref().map(|injected| injected.reads.as_fd());
-        secrets.zip(self.authorities.as_ref()).map_or_else(Vec::new, |(secrets, authorities)| {
-            vec![secrets, authorities.as_fd()]
-        })
+        secrets
+            .zip(self.authorities.as_ref())
+            .map_or_else(Vec::new, |(secrets, authorities)| vec![secrets, authorities.as_fd()])
     }
 
     /// Lets it trust the authorities in this file besides the system's.
@@ -217,12 +217,23 @@ pub(super) fn prepare(
     let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     let data = data.directory;
     let holder = holder.cloned();
-    let mut prepared =
-        Prepared { plan, program, data, way, bounds, seat: None, handover: None, injected: None, authorities: None, holder };
+    let mut prepared = Prepared {
+        plan,
+        program,
+        data,
+        way,
+        bounds,
+        seat: None,
+        handover: None,
+        injected: None,
+        authorities: None,
+        holder,
+    };
     match ca_file {
         Some(ca_file) => prepared.trust(ca_file, layout)?,
         None if prepared.injects() => {
-            let failed = |source| PrepareError::Authorities { path: "(the system's)".into(), source };
+            let failed =
+                |source| PrepareError::Authorities { path: "(the system's)".into(), source };
             prepared.authorities = Some(ways::system_authorities().map_err(failed)?);
         }
         None => {}

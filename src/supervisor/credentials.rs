@@ -19,7 +19,8 @@ use tokio::time::{Instant, timeout_at};
 use super::child::NotReady;
 use super::house::House;
 use super::spawn::{Binary, Born, kill};
-use crate::config::tenant::Settings;
+use crate::config::tenant::{Settings, Store};
+use crate::credential::key;
 use crate::names::TenantId;
 use crate::paths::{Layout, Mode};
 use crate::policy::reason::one_line;
@@ -162,16 +163,21 @@ impl Deaf {
 /// [`Trouble::NoStore`] and what to do, where there can be none.
 pub(super) fn store_plan(
     layout: &Layout,
-    _settings: &Settings,
+    settings: &Settings,
     person: Option<u32>,
 ) -> Result<StorePlan, (Trouble, String)> {
-    match layout.mode {
-        Mode::User => Ok(StorePlan::SecretService { bus: bus(person) }),
-        Mode::System => Ok(StorePlan::EncryptedFile {
-            directory: layout.state.join("secrets"),
-            key: layout.state.join("credentials.key"),
-        }),
-    }
+    Ok(match (settings.store, layout.mode) {
+        (Store::EncryptedFile, _) => {
+            StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) }
+        }
+        (Store::Keyutils, _) => StorePlan::Keyutils,
+        (Store::SecretService, Mode::System) if person.is_none() => {
+            let why = "a keyring belongs to a person, and this secret to the tenant (scope = \"user\" in its \
+                       [[credential]], or store = \"encrypted-file\" in [credentials] of tenantd.toml)";
+            return Err((Trouble::NoStore, why.to_owned()));
+        }
+        (Store::SecretService, _) => StorePlan::SecretService { bus: bus(person) },
+    })
 }
 
 /// The bus of a person's session: our own in user mode, where the user manager said which, else where logind
@@ -209,6 +215,7 @@ impl House {
             // Root's own store is opened as root.
             identity: person.filter(|person| theirs && person.uid != 0).cloned(),
             deed,
+            lock: layout.renewals(tenant),
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })
     }
@@ -227,7 +234,7 @@ impl House {
     ) -> Result<Fetch, NotReady> {
         let (reads, writes) = sys::seqpacket_pair()?;
         let run = self.hand_over(tenant, person, accounts.clone(), within, writes.as_fd())?;
-        let handover = Handover { reads, writes };
+        let handover = Handover { reads, writes, met: Vec::new() };
         Ok(Fetch { run, handover, tenant: tenant.clone(), accounts })
     }
 
@@ -257,6 +264,8 @@ pub(super) struct Handover {
     pub(super) reads: OwnedFd,
     /// Held to hand later values over. Nothing is ever read from it.
     pub(super) writes: OwnedFd,
+    /// What was in the store, and until when it holds.
+    pub(super) met: Vec<(Account, Option<i64>)>,
 }
 
 /// Secrets on their way into the queue of a socket.
@@ -284,7 +293,7 @@ impl Fetch {
         }
         let there = |wanted: &&Wanted| outcome.did.iter().any(|(did, _)| *did == wanted.account);
         match accounts.iter().find(|wanted| !there(wanted)) {
-            None => Ok(handover),
+            None => Ok(Handover { met: outcome.did, ..handover }),
             Some(wanted) => {
                 let why = "the store's process said nothing of it";
                 Err(not_ready(&tenant, Some(wanted), Trouble::Refused, why))

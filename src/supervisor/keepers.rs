@@ -100,6 +100,9 @@ impl House {
         server: &ServerName,
         prepared: Result<Box<Prepared>, NotReady>,
     ) {
+        if let Ok(Some(handover)) = prepared.as_ref().map(|prepared| &prepared.handover) {
+            self.secrets_met(tenant, &handover.met);
+        }
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
         let mut received = (None, [None, None]);
@@ -145,7 +148,9 @@ impl House {
         prepared.seat = seat.map_err(io::Error::other)?;
         let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
         let doors = match prepared.way() {
-            Some(way) => Some(self.way_out(tenant, (place.0, place.1), way, &prepared.for_egress())?),
+            Some(way) => {
+                Some(self.way_out(tenant, (place.0, place.1), way, &prepared.for_egress())?)
+            }
             None => None,
         };
         let delivered = birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;

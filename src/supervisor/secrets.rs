@@ -22,8 +22,10 @@ use super::index::{FACTS_MAX, Fact, Index};
 use super::message::{Message, Reply};
 use super::status::{admin_only, answer, unknown};
 use crate::auth::Principal;
+use crate::config::tenant::Store;
 use crate::control::{ControlError, RemovedReply};
 use crate::names::TenantId;
+use crate::paths::Mode;
 use crate::policy::Asker;
 use crate::policy::reason::{CONFIGURATION, USAGE, refusal};
 use crate::policy::secret::{Denied, Keys};
@@ -127,9 +129,13 @@ impl House {
         let name = wish.name.clone();
         if let Some(user) = wish.user.as_deref().filter(|user| *user != own) {
             let account = Account { name, user: Some(user.to_owned()) };
-            return match keys.admin {
-                true => Ok(vec![account]),
-                false => Err(Denied::Another { tenant: tenant.clone(), name: wish.name.clone() }),
+            let (mode, store) = (self.options.layout.mode, self.settings().store);
+            return match (keys.admin, mode, store) {
+                (false, ..) => Err(Denied::Another { tenant: tenant.clone(), name: account.name }),
+                (true, Mode::System, Store::SecretService) => {
+                    Err(Denied::Theirs { name: account.name, user: user.to_owned() })
+                }
+                (true, ..) => Ok(vec![account]),
             };
         }
         match keys.account(&wish.name) {
@@ -166,14 +172,12 @@ impl House {
         self.secrets.indexes.entry(tenant.clone()).or_insert_with(open)
     }
 
-    /// The role met this secret in the store: it is set, whatever the index said.
-    pub(super) fn secret_met(
-        &mut self,
-        tenant: &TenantId,
-        account: &Account,
-        expires: Option<i64>,
-    ) {
-        if self.index(tenant).met(account, expires) {
+    /// The role met these in the store: they are set, whatever the index said.
+    pub(super) fn secrets_met(&mut self, tenant: &TenantId, met: &[(Account, Option<i64>)]) {
+        let index = self.index(tenant);
+        // Each of them, not only until the first that is news.
+        let news = met.iter().filter(|(account, expires)| index.met(account, *expires)).count();
+        if news > 0 {
             self.line_up(tenant, Work::Note);
         }
     }
@@ -305,6 +309,7 @@ impl House {
             let name = accounts.first().map_or("", |one| one.name.as_str());
             tracing::info!(%tenant, whose = whose.as_deref(), "the credential {name} was removed");
         }
+        gone.iter().for_each(|one| self.credential_changed(tenant, one));
         let result = if gone.len() == accounts.len() {
             Ok(RemovedReply { removed })
         } else {
@@ -327,9 +332,6 @@ impl House {
             let _ = house.say(Message::Secret { tenant, news }).await;
         });
     }
-
-    /// A secret has another value now: who runs with it is given it.
-    fn credential_changed(&mut self, _tenant: &TenantId, _account: &Account) {}
 }
 
 fn identity(principal: &Principal) -> Identity {
@@ -354,7 +356,7 @@ fn control_error(denied: Denied) -> ControlError {
             ControlError::UnknownCredential { tenant: tenant.to_string(), choices }
         }
         Denied::Shared { .. } => admin_only("RemoveCredential"),
-        Denied::NoUser { .. } | Denied::Another { .. } => {
+        Denied::NoUser { .. } | Denied::Another { .. } | Denied::Theirs { .. } => {
             ControlError::NotYours { reason: denied.to_string() }
         }
     }

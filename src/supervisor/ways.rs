@@ -81,10 +81,7 @@ fn is_wildcard(destination: &Destination) -> bool {
     destination.host.starts_with('*')
 }
 
-fn doorways(
-    destinations: &[Destination],
-    injected: impl Iterator<Item = String>,
-) -> Vec<Doorway> {
+fn doorways(destinations: &[Destination], injected: impl Iterator<Item = String>) -> Vec<Doorway> {
     let mut ports: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
     for exact in destinations.iter().filter(|destination| !is_wildcard(destination)) {
         ports.entry(&exact.host).or_default().insert(exact.port);

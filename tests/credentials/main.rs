@@ -4,3 +4,7 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod delivery;
+mod house;
+mod nowhere;

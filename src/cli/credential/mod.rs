@@ -54,7 +54,7 @@ fn set(args: &SetCredential, rotate: bool) -> anyhow::Result<u8> {
     let SetCredential { tenant, name, which } = args;
     if !is_name(name) {
         // Not quoted: it may be the secret itself.
-        let said = "NAME is not the name of a credential (letters, digits, '-', '_' and '.'; a secret is \
+        let said = "NAME is not the name of a credential (letters, digits, '-', '_', '.' and ':'; a secret is \
                     never an argument)";
         return Err(Failure::usage(said).into());
     }
@@ -69,9 +69,8 @@ fn set(args: &SetCredential, rotate: bool) -> anyhow::Result<u8> {
 
 /// As the configuration has it: what is no name there cannot be one here.
 fn is_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(good)
 }
 
 fn stored(tenant: &TenantId, name: &str, kept: &Kept) -> String {

@@ -100,20 +100,24 @@ pub(super) fn reaches(
         // It could go another way, and other users of this machine could go this one: the names are on the
         // loopback interface.
         Network::Host => {
-            let what = format!("inject needs a network of server \"{own}\"'s own, and it has the host's");
+            let what =
+                format!("inject needs a network of server \"{own}\"'s own, and it has the host's");
             let cure = format!("write sandbox.network = [{}]", lines.join(", "));
             return case.report.add(span, what, cure);
         }
     };
     for host in hosts.iter().filter(|host| !allowed.iter().any(|to| opens(to, host))) {
-        let what = format!("server \"{own}\" cannot reach {host}, to which inject sends a credential");
+        let what =
+            format!("server \"{own}\" cannot reach {host}, to which inject sends a credential");
         case.report.add(span, what, format!("add \"{host}:{HTTPS}\" to its sandbox.network"));
     }
 }
 
 fn opens(to: &Destination, host: &str) -> bool {
     let below = to.host.strip_prefix('*').is_some_and(|suffix| {
-        host.ends_with(suffix) && host.len() > suffix.len() && host.parse::<std::net::IpAddr>().is_err()
+        host.ends_with(suffix)
+            && host.len() > suffix.len()
+            && host.parse::<std::net::IpAddr>().is_err()
     });
     to.port == HTTPS && (to.host == host || below)
 }

@@ -88,7 +88,8 @@ fn destination(case: &mut Case<'_>, written: &At<String>) -> Option<Destination>
         case.report.add(&written.span, what, cure);
     }
     if destination.as_ref().is_some_and(|it| inject::is_ours(&it.host)) {
-        let what = format!("\"{}\" in network is a name of tenantd's own", quotable(&written.value));
+        let what =
+            format!("\"{}\" in network is a name of tenantd's own", quotable(&written.value));
         case.report.add(&written.span, what, "remove it: inject makes these names by itself");
     }
     let address = destination.as_ref().and_then(|it| it.host.parse::<IpAddr>().ok());

@@ -106,12 +106,7 @@ pub(in crate::supervisor) fn places(
 }
 
 /// The secrets of a server that go there, for who it is started for.
-fn wanted(
-    tenant: &Tenant,
-    server: &Server,
-    holder: Option<&Holder>,
-    to: To,
-) -> BTreeSet<Account> {
+fn wanted(tenant: &Tenant, server: &Server, holder: Option<&Holder>, to: To) -> BTreeSet<Account> {
     let user = |credential: &Credential| match credential.scope {
         Scope::Tenant => None,
         Scope::User => holder.map(|holder| holder.user.clone()),
@@ -212,7 +207,8 @@ impl House {
         let Some(cell) = self.cells.get(tenant) else { return };
         let number = cell.number;
         let all = if live == Some(To::Egress) { &cell.injected } else { &cell.receivers };
-        let have = all.iter().filter(|(child, its)| Some(**child) != but && its.has(server, account));
+        let have =
+            all.iter().filter(|(child, its)| Some(**child) != but && its.has(server, account));
         let (mut children, mut runs) = (Vec::new(), Vec::new());
         for (child, its) in have {
             let accounts = vec![plain(account.clone())];
