@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | 0 ground | [`names`], [`paths`], [`sys`] (the unsafe file) |
-//! | 1 papers | [`config`], [`mcp`], [`wire`], [`post`], [`control`] |
+//! | 1 papers | [`config`], [`mcp`], [`wire`], [`post`], [`control`], [`redact`] |
 //! | 2 authorities | [`registry`], [`auth`], [`credential`] |
 //! | 3 workshop | [`policy`], [`sandbox`], [`lifecycle`], [`egress`], [`builtin`], [`probes`] |
 //! | 4 exchange | [`mux`] |
@@ -20,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod mcp;
 pub mod post;
+pub mod redact;
 pub mod wire;
 
 pub mod auth;

@@ -161,6 +161,11 @@ impl Layout {
         self.state.join("tenantd.key")
     }
 
+    /// What is locked while a login of this tenant's is renewed.
+    pub fn renewals(&self, tenant: &TenantId) -> PathBuf {
+        self.state.join("credentials").join(format!("{tenant}.lock"))
+    }
+
     /// The directory of the tenants' own directories.
     pub fn tenant_states(&self) -> PathBuf {
         self.state.join("tenants")

@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 35] = [
+const TENANT: [&str; 36] = [
     "name",
     "status",
     "trial_until",
@@ -42,6 +42,7 @@ const TENANT: [&str; 35] = [
     "sandbox.require",
     "sandbox.groups",
     "features",
+    "oauth",
 ];
 
 /// Keys of `tenantd.toml` with their effect in this version; `defaults` is told with each tenant.
@@ -60,8 +61,8 @@ const MAIN: [&str; 11] = [
 ];
 
 /// Keys that are told as one, whatever they hold.
-const WHOLE: [&str; 6] =
-    ["server.env", "tools.require", "features", "credential", "audit.sinks", "defaults"];
+const WHOLE: [&str; 7] =
+    ["server.env", "tools.require", "features", "credential", "oauth", "audit.sinks", "defaults"];
 
 /// The keys that a merged tenant sets without effect in this version.
 pub(super) fn tenant(table: &DeTable<'_>) -> Vec<String> {

@@ -14,6 +14,7 @@
 //! This room reads files and looks whether commands exist. It starts nothing and writes nothing.
 
 pub mod expand;
+pub mod inject;
 pub mod load;
 pub mod schema;
 pub mod tenant;
@@ -43,6 +44,6 @@ pub use load::{Loaded, load};
 pub use meant::layers_required;
 pub use offer::Offers;
 pub use origin::{Setting, effective};
-pub use patterns::is_host;
+pub use patterns::{is_endpoint, is_host};
 pub use problem::Problem;
 pub use surroundings::links_to;

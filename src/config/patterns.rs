@@ -109,6 +109,46 @@ pub fn is_host(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(label)
 }
 
+/// The longest address, bytes: what servers and browsers take without complaint.
+const ADDRESS_MAX: usize = 2048;
+
+/// Whether `text` is an address that secrets may be sent to: https, or http to this machine itself; without
+/// user, password and fragment.
+pub fn is_endpoint(text: &str) -> bool {
+    let (secure, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return false,
+    };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let address = bare.map_or_else(|| host.parse().ok(), |v6| v6.parse().ok().map(IpAddr::V6));
+    let known = if bare.is_some() { address.is_some() } else { is_host(host) };
+    let numbered = port.is_none_or(|port| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    let here = host == "localhost" || address.is_some_and(|address: IpAddr| address.is_loopback());
+    is_uri_text(text) && known && numbered && (secure || here)
+}
+
+/// Whether `text` is a URI with a scheme and without fragment (RFC 3986, section 4.3).
+pub(super) fn is_absolute_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    let named = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(letter);
+    named && !rest.is_empty() && is_uri_text(text)
+}
+
+/// Whether every byte may stand in a URI without fragment.
+fn is_uri_text(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&b);
+    text.len() <= ADDRESS_MAX && text.bytes().all(allowed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +201,41 @@ mod tests {
         assert!(is_header("X-Api-Key") && !is_header("X Api"));
         assert_eq!(pattern_fault("export_*"), None);
         assert!(pattern_fault("[").is_some() && pattern_fault("").is_some());
+    }
+
+    #[test]
+    fn a_secret_is_sent_by_https_or_nowhere_but_to_this_machine() {
+        for good in [
+            "https://login.example.com",
+            "https://login.example.com:8443/a/b?c=d",
+            "https://[2001:db8::1]/token",
+            "http://127.0.0.1:8080/token",
+            "http://[::1]:1/",
+            "http://localhost:3000",
+        ] {
+            assert!(is_endpoint(good), "{good}");
+        }
+        for bad in [
+            "",
+            "https://",
+            "login.example.com",
+            "http://login.example.com/",
+            "http://10.0.0.1/",
+            "http://127.0.0.1.example.com/",
+            "http://localhost@example.com/",
+            "https://user:secret@example.com/",
+            "https://example.com/#top",
+            "https://example.com:0/",
+            "https://example.com:x/",
+            "https://exam ple.com/",
+            "https://[::1/",
+            "file:///etc/passwd",
+        ] {
+            assert!(!is_endpoint(bad), "{bad}");
+        }
+        assert!(is_absolute_uri("urn:example:api") && is_absolute_uri("https://a.b/c?d"));
+        assert!(
+            !is_absolute_uri("/a") && !is_absolute_uri("https://a/#b") && !is_absolute_uri("a:")
+        );
     }
 }

@@ -308,6 +308,23 @@ pub struct Credential {
     pub delivery: Delivery,
 }
 
+/// `[oauth.NAME]`: a login at an authorization server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Login {
+    /// The issuer, from which endpoints are discovered. Without one the endpoints are complete.
+    pub issuer: Option<String>,
+    /// Endpoints by their names in RFC 8414; they win over what is discovered.
+    pub endpoints: BTreeMap<String, String>,
+    /// The client's id, where it is registered by hand.
+    pub client_id: Option<String>,
+    /// Whether that client has a secret, to be asked for at login.
+    pub client_secret: bool,
+    /// Scopes to ask for.
+    pub scopes: Vec<String>,
+    /// What the token is for (RFC 8707).
+    pub resource: Option<String>,
+}
+
 /// One tenant, checked and complete.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Tenant {
@@ -329,6 +346,8 @@ pub struct Tenant {
     pub quota: Quota,
     /// Its secrets, by name.
     pub credentials: Vec<Credential>,
+    /// Its logins, by name. A credential of the same name is the access token of that login.
+    pub logins: BTreeMap<String, Login>,
     /// Its feature switches.
     pub features: BTreeMap<String, bool>,
     /// Dotted names of fields that the file sets and this version does not enforce yet.

@@ -14,6 +14,8 @@
 mod encrypted_file;
 pub mod key;
 mod keyutils;
+mod login;
+pub mod oauth;
 mod role;
 mod secret_service;
 mod work;

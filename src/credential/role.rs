@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::net::SendFlags;
 use rustix::thread::CapabilitySets;
 
-use super::{BUS, work};
+use super::{BUS, login, work};
 use crate::post::{self, PostError};
 use crate::sys;
-use crate::wire::credential::{CredentialPlan, FromCredential, StorePlan, Trouble};
+use crate::wire::credential::{CredentialPlan, Deed, FromCredential, StorePlan, Trouble};
 use crate::wire::{self, Birth, Identity};
 
 /// Lines that wait to be said: the worker can wait for them, since it has the time of all.
@@ -49,6 +49,7 @@ fn run() -> Result<(), PostError> {
     if plan.wire != wire::VERSION {
         return Err(PostError::Descriptors(0));
     }
+    let lock = has_logins(&plan.deed).then(|| login::lock(&plan.lock)).transpose()?;
     give_up_privileges(plan.identity.as_ref())?;
     if let StorePlan::SecretService { bus } = &plan.store {
         // The store's crate takes the bus from nowhere else.
@@ -59,8 +60,18 @@ fn run() -> Result<(), PostError> {
     let (says, heard) = sync_channel(LINES);
     let given: Vec<OwnedFd> = descriptors.collect();
     let worker = std::thread::Builder::new().name("store".to_owned());
-    worker.spawn(move || work::work(&plan, given, &says))?;
+    worker.spawn(move || work::work(&plan, given, lock.as_ref(), &says))?;
     watch(&heard, until, late, &control)
+}
+
+/// Whether there may be something to renew, or to end at a server.
+fn has_logins(deed: &Deed) -> bool {
+    match deed {
+        Deed::HandOver { accounts } | Deed::Logout { accounts } => {
+            accounts.iter().any(|wanted| wanted.login.is_some())
+        }
+        Deed::Keep { .. } | Deed::Forget { .. } => false,
+    }
 }
 
 /// Passes on what the worker says until it is done, or its time is over.

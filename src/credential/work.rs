@@ -3,12 +3,14 @@
 //! Each account goes its own way: what is wrong with one is said of it, and the next is tried. Only a store that
 //! cannot be opened at all is wrong for all of them.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
 
 use rustix::net::SendFlags;
 use zeroize::Zeroizing;
 
+use super::login::Logins;
 use super::role::say;
 use super::{Opened, StoreError, open};
 use crate::names::TenantId;
@@ -25,10 +27,18 @@ pub(super) struct Current {
     pub(super) expires: Option<i64>,
 }
 
-/// Does the deed and says how it went. `given` are the descriptors that the deed names.
-pub(super) fn work(plan: &CredentialPlan, given: Vec<OwnedFd>, says: &SyncSender<FromCredential>) {
+/// Does the deed and says how it went. `given` are the descriptors that the deed names, `lock` is there where it is
+/// about logins.
+pub(super) fn work(
+    plan: &CredentialPlan,
+    given: Vec<OwnedFd>,
+    lock: Option<&File>,
+    says: &SyncSender<FromCredential>,
+) {
     let done = open(&plan.store, &plan.tenant).and_then(|store| {
-        let each = Each { store: store.as_ref(), tenant: &plan.tenant, says };
+        let (store, tenant) = (store.as_ref(), &plan.tenant);
+        let logins = lock.map(|lock| Logins { store, tenant, lock });
+        let each = Each { store, tenant, logins, says };
         each.act(&plan.deed, given)
     });
     if let Err(error) = done {
@@ -46,6 +56,7 @@ fn each_failed(says: &SyncSender<FromCredential>, account: Option<Account>, erro
 struct Each<'a> {
     store: &'a dyn Opened,
     tenant: &'a TenantId,
+    logins: Option<Logins<'a>>,
     says: &'a SyncSender<FromCredential>,
 }
 
@@ -97,6 +108,9 @@ impl Each<'_> {
     }
 
     fn current(&self, wanted: &Wanted) -> Result<Current, StoreError> {
+        if let (Some(login), Some(logins)) = (&wanted.login, &self.logins) {
+            return logins.current(&wanted.account, login, wanted.renew);
+        }
         let value =
             self.store.get(&wanted.account)?.ok_or_else(|| self.missing(&wanted.account))?;
         Ok(Current { value, expires: None })
@@ -108,7 +122,10 @@ impl Each<'_> {
     }
 
     fn log_out(&self, wanted: &Wanted) -> Result<(), StoreError> {
-        self.store.remove(&wanted.account)
+        match (&wanted.login, &self.logins) {
+            (Some(login), Some(logins)) => logins.end(&wanted.account, login),
+            _ => self.store.remove(&wanted.account),
+        }
     }
 
     fn missing(&self, account: &Account) -> StoreError {

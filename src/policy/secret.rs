@@ -62,7 +62,9 @@ pub enum Denied {
         name: String,
     },
     /// It is in a store that only its owner can open.
-    #[error("the {name} of {user} is in their own store, which only they can open (run this as {user})")]
+    #[error(
+        "the {name} of {user} is in their own store, which only they can open (run this as {user})"
+    )]
     Theirs {
         /// The credential.
         name: String,

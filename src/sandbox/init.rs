@@ -11,6 +11,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,6 +29,7 @@ use super::secrets::keeping::Keeping;
 use super::secrets::vault::Vault;
 use super::server::become_server;
 use super::stage::Given;
+use super::tree::Access;
 use super::{doors, enter, tree};
 use crate::post;
 use crate::sys::{self, Forked};
@@ -35,10 +37,30 @@ use crate::wire::stage::{Backend, CREDENTIALS};
 
 /// The role's whole life. `leash` ends with the keeper.
 pub(super) fn run(mut given: Given, failed: OwnedFd, leash: OwnedFd) {
-    match start(&mut given, &failed) {
+    let duty = watch().and_then(|watch| start(&mut given, &failed, watch));
+    go_on(duty, given, failed, &leash);
+}
+
+/// As pid 1 does, without namespaces: for a server with secrets, whose stderr somebody has to read. Whoever it
+/// leaves behind is the keeper's to end.
+pub(super) fn beside(
+    mut given: Given,
+    granted: &[(PathBuf, Access)],
+    failed: OwnedFd,
+    leash: OwnedFd,
+) {
+    let duty = watch().and_then(|watch| {
+        let way = given.handover.take();
+        fork(&mut given, granted, &failed, Post { watch, way, vault: None })
+    });
+    go_on(duty, given, failed, &leash);
+}
+
+fn go_on(duty: Result<Option<Duty>, Failure>, given: Given, failed: OwnedFd, leash: &OwnedFd) {
+    match duty {
         Ok(Some(mut duty)) => {
             drop((given, failed));
-            duty.wait(&leash);
+            duty.wait(leash);
         }
         // The server's own process has come back: it has said why.
         Ok(None) => {}
@@ -46,12 +68,8 @@ pub(super) fn run(mut given: Given, failed: OwnedFd, leash: OwnedFd) {
     }
 }
 
-/// Makes the place and forks the server.
-fn start(given: &mut Given, failed: &OwnedFd) -> Result<Option<Duty>, Failure> {
-    let way = given.handover.take();
-    given.secrets = Secrets::take(&given.plan, way.as_ref())?;
-    let plan = &given.plan;
-    let failing = Failure::during("start pid 1");
+/// A session of its own, and its signals as a descriptor.
+fn watch() -> Result<SignalFd, Failure> {
     let watch = || -> io::Result<SignalFd> {
         nix::sys::prctl::set_name(c"tenantd-init")?;
         // Whoever of the host waits on the terminal's signals is not in here.
@@ -60,14 +78,18 @@ fn start(given: &mut Given, failed: &OwnedFd) -> Result<Option<Duty>, Failure> {
         signals.thread_block()?;
         Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
     };
-    let watch = watch().map_err(failing)?;
+    watch().map_err(Failure::during("start pid 1"))
+}
+
+/// Makes the place and forks the server.
+fn start(given: &mut Given, failed: &OwnedFd, watch: SignalFd) -> Result<Option<Duty>, Failure> {
+    let way = given.handover.take();
+    given.secrets = Secrets::take(&given.plan, way.as_ref())?;
+    let plan = &given.plan;
     // Directories of the new root are for the server to enter, whoever makes them.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let mut granted = tree::build(plan, &given.data, given.lent.as_ref())?;
     let vault = Vault::open(plan).map_err(Failure::during("make a place for its credentials"))?;
-    if vault.is_some() {
-        granted.push((CREDENTIALS.into(), tree::READ));
-    }
     enter::name_host(plan)?;
     let egress = given.doors.as_ref().map(AsFd::as_fd);
     doors::open(&plan.network, egress).map_err(Failure::during("make its network"))?;
@@ -77,14 +99,34 @@ fn start(given: &mut Given, failed: &OwnedFd) -> Result<Option<Duty>, Failure> {
         enter::limit_capabilities(CapabilitySet::empty());
         enter::become_user(identity).map_err(Failure::during("become the tenant's user"))?;
     }
-    for (file, value) in vault.iter().flat_map(|_| given.secrets.files(plan)) {
-        let put = vault.as_ref().map_or(Ok(()), |vault| vault.put(file, value));
-        put.map_err(Failure::during("put a credential into its file"))?;
+    if let Some(vault) = &vault {
+        granted.push((CREDENTIALS.into(), tree::READ));
+        let put = given.secrets.files(plan).try_for_each(|(file, value)| vault.put(file, value));
+        put.map_err(Failure::during("put its credentials into their files"))?;
     }
+    fork(given, &granted, failed, Post { watch, way, vault })
+}
+
+/// What pid 1 has when its server is started.
+struct Post {
+    watch: SignalFd,
+    way: Option<OwnedFd>,
+    vault: Option<Vault>,
+}
+
+fn fork(
+    given: &mut Given,
+    granted: &[(PathBuf, Access)],
+    failed: &OwnedFd,
+    post: Post,
+) -> Result<Option<Duty>, Failure> {
+    let Post { watch, way, vault } = post;
+    let keeping = Keeping::new(&given.plan, &given.secrets, way, vault, &mut given.stderr);
+    let keeping = keeping.map_err(Failure::during("read its stderr"))?;
     let own = unistd::getpid();
     match sys::fork_single_threaded().map_err(Failure::during("fork"))? {
         Forked::Child => {
-            become_server(given, &granted, failed, own);
+            become_server(given, granted, failed, own);
             Ok(None)
         }
         Forked::Parent(server) => {
@@ -94,7 +136,7 @@ fn start(given: &mut Given, failed: &OwnedFd) -> Result<Option<Duty>, Failure> {
                 Ok::<(), io::Error>(nix::sys::prctl::set_no_new_privs()?)
             };
             hold_nothing().map_err(Failure::during("let go of what pid 1 does not need"))?;
-            Ok(Some(Duty { watch, server, keeping: Keeping::new(plan, way, vault) }))
+            Ok(Some(Duty { watch, server, keeping }))
         }
     }
 }
@@ -110,13 +152,11 @@ impl Duty {
     /// Until the server ends, or the keeper.
     fn wait(&mut self, leash: &OwnedFd) {
         loop {
-            let Some([said, handed]) = self.look(leash) else { return };
+            let Some(said) = self.look(leash) else { return };
             if said && gone(leash) {
                 return;
             }
-            if handed {
-                self.keeping.hear();
-            }
+            self.keeping.serve();
             while let Ok(Some(signal)) = self.watch.read_signal() {
                 if i32::try_from(signal.ssi_signo) == Ok(SIGTERM as i32) {
                     // It may be gone already; its end is seen as a child's death.
@@ -124,6 +164,7 @@ impl Duty {
                 }
             }
             if let Some(word) = reap(self.server) {
+                self.keeping.finish();
                 // A keeper that is gone needs to know nothing.
                 let _ = post::send(leash, &word, &[], SendFlags::DONTWAIT);
                 return;
@@ -131,19 +172,19 @@ impl Duty {
         }
     }
 
-    /// Waits until something happens: whether it is the keeper, or a secret that came. Nothing where it cannot
-    /// be seen: better an end than a server that nobody watches.
-    fn look(&self, leash: &OwnedFd) -> Option<[bool; 2]> {
+    /// Waits until something happens: whether it is the keeper. Nothing where it cannot be seen: better an end
+    /// than a server that nobody watches.
+    fn look(&self, leash: &OwnedFd) -> Option<bool> {
         let mut ready = vec![
             PollFd::new(leash.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
         ];
-        ready.extend(self.keeping.way().map(|way| PollFd::new(way, PollFlags::POLLIN)));
+        ready.extend(self.keeping.polled());
         match poll(&mut ready, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return None,
         }
-        Some([0, 2].map(|at| ready.get(at).is_some_and(|polled| polled.any() == Some(true))))
+        Some(ready[0].any() == Some(true))
     }
 }
 

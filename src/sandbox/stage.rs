@@ -18,7 +18,8 @@
 //! 6. fork: pid 1 of the namespaces, [`init`](super::init), makes the root and enters it
 //! 7. fork: the last steps of [`server`](super::server), then execve with exactly the environment of the plan
 //!
-//! Without namespaces step 6 is left out. Why a step failed travels to the keeper through a pipe that execve
+//! Without namespaces step 6 is left out; where the server has secrets, the leader stays beside it for what
+//! pid 1 does with them. Why a step failed travels to the keeper through a pipe that execve
 //! closes.
 
 use std::io;
@@ -131,6 +132,7 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             let Some(lifeline) = lifeline else { return Ok(()) };
             let doors = given.doors.take();
             let namespaces = given.plan.backend != Backend::None;
+            let alone = !namespaces && given.plan.secrets.is_empty();
             if let Some(identity) = &given.plan.keeper {
                 enter::become_keeper(identity)?;
             }
@@ -147,8 +149,10 @@ fn run(mut given: Given, lifeline: &mut Option<OwnedFd>) -> io::Result<()> {
             keeper::say(lifeline, &word);
             let kept = if namespaces {
                 Kept::Init(pid_one(&near, leader)?, near)
-            } else {
+            } else if alone {
                 Kept::Server(leader)
+            } else {
+                Kept::Init(leader, near)
             };
             watch.keep(lifeline, &kept, doors);
             Ok(())
@@ -167,13 +171,16 @@ fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
     match place(&mut given, keeper) {
         Err(failure) => failure::tell(&failed, &failure.word()),
         Ok(()) if given.plan.backend == Backend::None => {
-            drop(leash);
             let taken = Secrets::take(&given.plan, given.handover.as_ref());
             match taken.and_then(|taken| {
                 given.secrets = taken;
                 tree::granted_outside(&given.plan, &given.data)
             }) {
-                Ok(granted) => drop(become_server(&given, &granted, &failed, keeper)),
+                Ok(granted) if given.plan.secrets.is_empty() => {
+                    drop(leash);
+                    become_server(&given, &granted, &failed, keeper);
+                }
+                Ok(granted) => init::beside(given, &granted, failed, leash),
                 Err(failure) => failure::tell(&failed, &failure.word()),
             }
         }

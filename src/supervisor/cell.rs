@@ -116,6 +116,8 @@ pub(super) struct Cell {
     pub(super) children: BTreeMap<u64, Option<Arc<OwnedFd>>>,
     /// Those of them that have secrets, or may.
     pub(super) receivers: BTreeMap<u64, Receiver>,
+    /// Those for whose requests egress has secrets, or may.
+    pub(super) injected: BTreeMap<u64, Receiver>,
     /// What its tenant stores.
     pub(super) stored: Stored,
     tickets: BTreeMap<u64, Asking>,
@@ -183,6 +185,8 @@ impl Cell {
         cell.sessions =
             sessions.into_iter().map(|line| (line.session, Session::of(line))).collect();
         for (line, keeper) in children {
+            let found = Receiver::found(line.server.clone(), line.user.clone());
+            cell.injected.insert(line.child, found);
             cell.receivers.insert(line.child, Receiver::found(line.server, line.user));
             cell.children.insert(line.child, Some(Arc::new(keeper)));
         }
@@ -216,6 +220,7 @@ impl Cell {
             waiting: Vec::new(),
             children: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            injected: BTreeMap::new(),
             stored: Stored::default(),
             tickets: BTreeMap::new(),
             outbox,

@@ -4,8 +4,9 @@
 //! started on the loop ([`birth`](super::birth)). Nothing here is kept.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,10 @@ pub(super) struct Prepared {
     pub(super) seat: Option<Seat>,
     /// Where its secrets wait.
     pub(super) handover: Option<Handover>,
+    /// Where those wait that egress puts into its requests.
+    pub(super) injected: Option<Handover>,
+    /// The authorities by which egress knows the hosts of those, where there are any.
+    authorities: Option<File>,
     /// For whom it is, where not for all.
     pub(super) holder: Option<Holder>,
 }
@@ -53,10 +58,26 @@ impl Prepared {
         self.way.as_ref()
     }
 
+    fn injects(&self) -> bool {
+        self.way.as_ref().is_some_and(|way| !way.inject.is_empty())
+    }
+
+    /// What egress is given beside it: where secrets wait, and whom it believes.
+    pub(super) fn for_egress(&self) -> Vec<BorrowedFd<'_>> {
+        let secrets = self.injected.as_ref().map(|injected| injected.reads.as_fd());
+        secrets
+            .zip(self.authorities.as_ref())
+            .map_or_else(Vec::new, |(secrets, authorities)| vec![secrets, authorities.as_fd()])
+    }
+
     /// Lets it trust the authorities in this file besides the system's.
     pub(super) fn trust(&mut self, ca_file: &Path, layout: &Layout) -> Result<(), PrepareError> {
         let failed = |source| PrepareError::Authorities { path: ca_file.to_owned(), source };
-        let bundle = text(&ways::bundle(ca_file, &layout.state).map_err(failed)?)?;
+        let bundle = ways::bundle(ca_file, &layout.state).map_err(failed)?;
+        if self.injects() {
+            self.authorities = Some(File::open(&bundle).map_err(failed)?);
+        }
+        let bundle = text(&bundle)?;
         for (name, value) in ways::trust(&self.plan.network, &bundle) {
             self.plan.env.entry(name).or_insert(value);
         }
@@ -184,22 +205,38 @@ pub(super) fn prepare(
             data_shared: data.shared,
             ..view(server, [(&data_path, &data_real), (&home, &home_real)])?
         },
-        network: ways::network(server),
+        network: ways::network(tenant, server),
         limits: limits(tenant, *backend, *bounded),
         seat: None,
         secrets: credentials::places(tenant, server),
     };
     let program = fingerprint(&plan);
-    let (way, bounds) = (ways::way(server), Bounds::of(&tenant.quota));
+    let (way, bounds) = (ways::way(tenant, server), Bounds::of(&tenant.quota));
     let project = plan.identity.as_ref().map(|identity| identity.uid);
     // Where it cannot be, the looks at what is stored find out and say so.
     let _ = storage::settle(&[&data_path, &home], project, at(tenant.quota.storage));
     let data = data.directory;
     let holder = holder.cloned();
-    let mut prepared =
-        Prepared { plan, program, data, way, bounds, seat: None, handover: None, holder };
-    if let Some(ca_file) = ca_file {
-        prepared.trust(ca_file, layout)?;
+    let mut prepared = Prepared {
+        plan,
+        program,
+        data,
+        way,
+        bounds,
+        seat: None,
+        handover: None,
+        injected: None,
+        authorities: None,
+        holder,
+    };
+    match ca_file {
+        Some(ca_file) => prepared.trust(ca_file, layout)?,
+        None if prepared.injects() => {
+            let failed =
+                |source| PrepareError::Authorities { path: "(the system's)".into(), source };
+            prepared.authorities = Some(ways::system_authorities().map_err(failed)?);
+        }
+        None => {}
     }
     Ok(prepared)
 }
@@ -232,6 +269,9 @@ impl Prepared {
         self.plan.command = binary;
         // They need none, and what they find is told.
         self.plan.secrets.clear();
+        if let Some(way) = &mut self.way {
+            way.inject.clear();
+        }
         Ok(self)
     }
 }
@@ -337,7 +377,7 @@ fn environment(
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .collect();
     env.extend(server.needs.env.clone());
-    env.extend(ways::environment(&ways::network(server)));
+    env.extend(ways::environment(&ways::network(tenant, server)));
     env.extend(server.env.iter().map(|(key, value)| (key.clone(), values.expand(value))));
     if credentials::has_files(tenant, server) {
         env.insert("CREDENTIALS_DIRECTORY".to_owned(), CREDENTIALS.to_owned());

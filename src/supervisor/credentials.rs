@@ -5,6 +5,7 @@
 //! went, and until when: [`FromCredential`].
 
 mod delivery;
+mod injection;
 
 use std::fs::File;
 use std::io;
@@ -30,7 +31,7 @@ use crate::wire::credential::{
 };
 use crate::wire::{self, Birth, Identity};
 
-pub(super) use delivery::{Receiver, has_files, places, provided};
+pub(super) use delivery::{Receiver, To, has_files, places, provided};
 
 /// How much longer than its plan says a role is waited for: it ends itself in time and says why.
 const GRACE: Duration = Duration::from_secs(1);
@@ -165,18 +166,18 @@ pub(super) fn store_plan(
     settings: &Settings,
     person: Option<u32>,
 ) -> Result<StorePlan, (Trouble, String)> {
-    match settings.store {
-        Store::SecretService if layout.mode == Mode::System && person.is_none() => {
-            let why = "the Secret Service is a person's, and this one is shared by all users of the tenant \
-                       (tenantd.toml: [credentials] store = \"encrypted-file\")";
-            Err((Trouble::NoStore, why.to_owned()))
+    Ok(match (settings.store, layout.mode) {
+        (Store::EncryptedFile, _) => {
+            StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) }
         }
-        Store::SecretService => Ok(StorePlan::SecretService { bus: bus(person) }),
-        Store::EncryptedFile => {
-            Ok(StorePlan::EncryptedFile { directory: layout.secrets(), key: key::file(layout) })
+        (Store::Keyutils, _) => StorePlan::Keyutils,
+        (Store::SecretService, Mode::System) if person.is_none() => {
+            let why = "a keyring belongs to a person, and this secret to the tenant (scope = \"user\" in its \
+                       [[credential]], or store = \"encrypted-file\" in [credentials] of tenantd.toml)";
+            return Err((Trouble::NoStore, why.to_owned()));
         }
-        Store::Keyutils => Ok(StorePlan::Keyutils),
-    }
+        (Store::SecretService, _) => StorePlan::SecretService { bus: bus(person) },
+    })
 }
 
 /// The bus of a person's session: our own in user mode, where the user manager said which, else where logind
@@ -214,6 +215,7 @@ impl House {
             // Root's own store is opened as root.
             identity: person.filter(|person| theirs && person.uid != 0).cloned(),
             deed,
+            lock: layout.renewals(tenant),
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
         })
     }

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,6 +27,7 @@ use super::{identities, logs};
 use crate::names::{ServerName, TenantId};
 use crate::post::{self, PostError};
 use crate::sys;
+use crate::wire::credential::Account;
 use crate::wire::egress::{EgressPlan, FromEgress, ToEgress, Way};
 use crate::wire::{self, Birth, ToMux};
 
@@ -62,6 +63,8 @@ pub(super) struct Egresses {
     /// When one died last, seconds since the epoch.
     died: BTreeMap<TenantId, i64>,
     pauses: BTreeMap<TenantId, Pause>,
+    /// When a credential was renewed last because its host had refused it.
+    pub(super) renewals: BTreeMap<(TenantId, Account), Instant>,
     next: u64,
 }
 
@@ -78,24 +81,32 @@ impl Egresses {
 }
 
 impl House {
-    /// The socket on which the stage of this child hands its listeners to the tenant's egress.
+    /// The socket on which the stage of this child hands its listeners to the tenant's egress. `more` is what
+    /// egress is given beside its way ([`ToEgress::Serve`]).
     pub(super) fn way_out(
         &mut self,
         tenant: &TenantId,
         child: Child,
         way: &Way,
+        more: &[BorrowedFd<'_>],
     ) -> io::Result<OwnedFd> {
-        match self.told_of(tenant, child, way) {
+        match self.told_of(tenant, child, way, more) {
             // It has died and nobody has said so yet.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
                 self.egress_died(tenant);
-                self.told_of(tenant, child, way)
+                self.told_of(tenant, child, way, more)
             }
             told => told,
         }
     }
 
-    fn told_of(&mut self, tenant: &TenantId, child: Child, way: &Way) -> io::Result<OwnedFd> {
+    fn told_of(
+        &mut self,
+        tenant: &TenantId,
+        child: Child,
+        way: &Way,
+        more: &[BorrowedFd<'_>],
+    ) -> io::Result<OwnedFd> {
         if !self.egresses.of.contains_key(tenant) {
             let egress = self.start_egress(tenant)?;
             self.egresses.of.insert(tenant.clone(), egress);
@@ -105,7 +116,8 @@ impl House {
         };
         let (near, far) = sys::seqpacket_pair()?;
         let way_memfd = post::seal(way).map_err(io::Error::other)?;
-        let with = [way_memfd.as_fd(), near.as_fd()];
+        let mut with = vec![way_memfd.as_fd(), near.as_fd()];
+        with.extend(more);
         match post::send(&egress.control, &ToEgress::Serve, &with, SendFlags::DONTWAIT) {
             Ok(()) => {
                 egress.serves.insert(child, way.server.clone());
@@ -158,7 +170,7 @@ impl House {
         match news {
             EgressNews::Gone => self.egress_died(tenant),
             EgressNews::Refused { server, credential } => {
-                tracing::warn!(%tenant, %server, "a host refused the credential {credential}");
+                self.credential_refused(tenant, &server, &credential);
             }
             EgressNews::LogFull => {
                 let fresh = logs::rotate(&self.options.layout, tenant, logs::NETWORK);

@@ -88,7 +88,10 @@ impl House {
                 self.bid_farewell(&mut cell);
             }
             CellNews::Broken(_) => super::spawn::kill(&self.others[at].pidfd),
-            CellNews::Said(_) | CellNews::Prepared { .. } | CellNews::NotRenewed { .. } => {}
+            CellNews::Said(_)
+            | CellNews::Prepared { .. }
+            | CellNews::Renewed { .. }
+            | CellNews::NotRenewed { .. } => {}
         }
     }
 

@@ -143,6 +143,7 @@ impl House {
             CellNews::Prepared { child, server, prepared } => {
                 self.prepared(tenant, child, &server, prepared);
             }
+            CellNews::Renewed { child, account } => self.renewed(tenant, child, &account),
             CellNews::NotRenewed { child, server, reason } => {
                 self.not_renewed(tenant, child, &server, &reason);
             }
@@ -169,6 +170,7 @@ impl House {
             }
             FromMux::Gone { child, server, reason } => {
                 cell.receivers.remove(&child);
+                cell.injected.remove(&child);
                 let keeper = cell.children.remove(&child).flatten();
                 let number = cell.number;
                 self.history.ended(tenant, (number, child), &reason, unix_now());

@@ -14,7 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use super::birth::{Delivered, birth};
 use super::cell::{Cell, Phase};
 use super::child::{self, Means, NotReady, Prepared};
-use super::credentials;
+use super::credentials::{self, To};
 use super::house::{House, unix_now};
 use super::logs;
 use super::message::{CellNews, Message};
@@ -72,7 +72,8 @@ impl House {
         let (number, house) = (cell.number, self.handle.clone());
         let user = holder.as_ref().map(|holder| holder.user.as_str());
         self.history.started(tenant, (number, child), &server.name, user, unix_now());
-        let fetch = self.fetch_for(&configured, &server, holder.as_ref());
+        let fetches = [To::Server, To::Egress]
+            .map(|to| self.fetch_for(&configured, &server, holder.as_ref(), to));
         // The data directory may be on a file system that hangs: not on the loop.
         tokio::task::spawn_local(async move {
             let (tenant, name) = (configured.id.clone(), server.name.clone());
@@ -84,7 +85,7 @@ impl House {
                 Ok(Err(error)) => Err(error.into()),
                 Err(error) => Err(std::io::Error::other(error).into()),
             };
-            let prepared = credentials::provided(prepared, fetch).await;
+            let prepared = credentials::provided(prepared, fetches).await;
             let news = CellNews::Prepared { child, server: name, prepared };
             // Without a loop there is nobody to tell.
             let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
@@ -104,10 +105,11 @@ impl House {
         }
         let Some(number) = self.cells.get(tenant).map(|cell| cell.number) else { return };
         let (cgroups, place) = (self.groups.cgroups.clone(), Place(number, child));
-        let mut received = (None, None);
+        let mut received = (None, [None, None]);
         let started = prepared.and_then(|mut prepared| {
             let born = self.birth(tenant, place, &mut prepared)?;
-            received = (prepared.holder, prepared.handover.map(|handover| handover.writes));
+            let ways = [prepared.handover, prepared.injected];
+            received = (prepared.holder, ways.map(|way| Some(way?.writes)));
             Ok(born)
         });
         let Some(cell) = self.cells.get_mut(tenant) else { return };
@@ -118,8 +120,8 @@ impl House {
                 let (pid, program) = (delivered.born.pid, delivered.program.clone());
                 self.history.runs(tenant, (cell.number, child), pid);
                 cell.send(ToMux::Started { child, pid, program }, delivered.into_descriptors());
-                let (holder, way) = received;
-                self.received(tenant, child, server, holder.as_ref(), way);
+                let (holder, ways) = received;
+                self.received(tenant, child, server, holder.as_ref(), ways);
             }
             Err(NotReady { reason, permanent }) => {
                 tracing::error!(%tenant, %server, "a server was not started: {reason}");
@@ -146,7 +148,9 @@ impl House {
         prepared.seat = seat.map_err(io::Error::other)?;
         let log = logs::open(&self.options.layout, tenant, logs::SERVERS)?;
         let doors = match prepared.way() {
-            Some(way) => Some(self.way_out(tenant, (place.0, place.1), way)?),
+            Some(way) => {
+                Some(self.way_out(tenant, (place.0, place.1), way, &prepared.for_egress())?)
+            }
             None => None,
         };
         let delivered = birth(&self.binary, prepared, doors, &log, &cgroups.mux(tenant))?;

@@ -22,6 +22,7 @@ use crate::control::{
 };
 use crate::names::{ServerName, SessionId, Target, TenantId};
 use crate::sandbox::cgroup::Bounds;
+use crate::wire::credential::Account;
 use crate::wire::{FromMux, Refusal, ToMux};
 
 /// Messages that wait for the loop: one for each seat of the session door.
@@ -114,6 +115,8 @@ pub(super) enum CellNews {
     Broken(String),
     /// A child's directories are ready, or not.
     Prepared { child: u64, server: ServerName, prepared: Result<Box<Prepared>, NotReady> },
+    /// A secret that a host had refused was renewed for one child.
+    Renewed { child: u64, account: Account },
     /// A later value of a secret did not reach a running child.
     NotRenewed { child: u64, server: ServerName, reason: String },
 }

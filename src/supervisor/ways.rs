@@ -1,38 +1,65 @@
 //! What an allowlist is inside a sandbox: addresses, ports, the lines of its environment. Pure.
 //!
 //! A name gets an address of 127.64.0.0/16 and keeps it as long as the list is the same; an address is
-//! itself there; `localhost` is the host's own, found where a program looks for it.
+//! itself there; `localhost` is the host's own, found where a program looks for it. The names by which hosts
+//! are reached under a credential come after those.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use crate::config::tenant::{Destination, Network as Configured, Server};
+use crate::config::inject;
+use crate::config::tenant::{
+    Credential, Delivery, Destination, Network as Configured, Server, Tenant,
+};
 use crate::sandbox::doors::PROXY;
-use crate::wire::egress::Way;
+use crate::wire::egress::{Injection, Way};
 use crate::wire::stage::{Doorway, Network};
 
+/// The port of a name that leads out under a credential, and the one that it leads to.
+const INSIDE: u16 = 80;
+const OUTSIDE: u16 = 443;
+
 /// What a server reaches, as its stage makes it.
-pub(super) fn network(server: &Server) -> Network {
+pub(super) fn network(tenant: &Tenant, server: &Server) -> Network {
     match &server.sandbox.network {
         Configured::None => Network::None,
         Configured::Host => Network::Host,
         Configured::Allow(destinations) => {
             let proxy = destinations.iter().any(is_wildcard);
-            Network::Allow { hosts: doorways(destinations), proxy }
+            let injections = injections(tenant, server);
+            let names = injections.iter().flat_map(|injection| injection.doors.keys().cloned());
+            Network::Allow { hosts: doorways(destinations, names), proxy }
         }
     }
 }
 
 /// What egress is told of a server; nothing where it has no need of egress.
-pub(super) fn way(server: &Server) -> Option<Way> {
+pub(super) fn way(tenant: &Tenant, server: &Server) -> Option<Way> {
     match &server.sandbox.network {
         Configured::Allow(allowed) => {
-            let inject = Vec::new();
+            let inject = injections(tenant, server);
             Some(Way { server: server.name.clone(), allowed: allowed.clone(), inject })
         }
         Configured::None | Configured::Host => None,
     }
+}
+
+/// The credentials that egress puts into a server's requests.
+fn injections(tenant: &Tenant, server: &Server) -> Vec<Injection> {
+    let one = |credential: &Credential| {
+        let Delivery::Inject { hosts, header, format } = &credential.delivery else { return None };
+        let names = inject::names(&credential.name, hosts).into_iter();
+        let to = |host: &str| Destination { host: host.to_owned(), port: OUTSIDE };
+        Some(Injection {
+            credential: credential.name.clone(),
+            doors: names.map(|(name, host)| (name, to(host))).collect(),
+            header: header.clone(),
+            format: format.clone(),
+        })
+    };
+    let its = tenant.credentials.iter().filter(|its| its.servers.contains(&server.name));
+    its.filter_map(one).collect()
 }
 
 /// How a server's network is shown.
@@ -54,7 +81,7 @@ fn is_wildcard(destination: &Destination) -> bool {
     destination.host.starts_with('*')
 }
 
-fn doorways(destinations: &[Destination]) -> Vec<Doorway> {
+fn doorways(destinations: &[Destination], injected: impl Iterator<Item = String>) -> Vec<Doorway> {
     let mut ports: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
     for exact in destinations.iter().filter(|destination| !is_wildcard(destination)) {
         ports.entry(&exact.host).or_default().insert(exact.port);
@@ -76,6 +103,11 @@ fn doorways(destinations: &[Destination]) -> Vec<Doorway> {
                 doorways.push(Doorway { host: host.to_owned(), address, ports });
             }
         }
+    }
+    for host in injected {
+        let address = addresses(&host, &mut next);
+        let door = |address| Doorway { host: host.clone(), address, ports: vec![INSIDE] };
+        doorways.extend(address.into_iter().map(door));
     }
     doorways
 }
@@ -126,6 +158,21 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// The system's authorities, for who believes no others.
+///
+/// # Errors
+/// As open(2), of the last place where they could be.
+pub(super) fn system_authorities() -> std::io::Result<std::fs::File> {
+    let mut last = std::io::ErrorKind::NotFound.into();
+    for path in SYSTEM {
+        match std::fs::File::open(path) {
+            Ok(file) => return Ok(file),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Puts the house's authorities behind the system's, in one file that sandboxes read: some programs take
 /// one file and no other. Written where it changed only, and whole or not at all.
 ///
@@ -160,6 +207,10 @@ mod tests {
         entries.iter().map(entry).collect()
     }
 
+    fn none() -> std::iter::Empty<String> {
+        std::iter::empty()
+    }
+
     fn at(doorways: &[Doorway]) -> Vec<String> {
         let one =
             |doorway: &Doorway| format!("{} {} {:?}", doorway.host, doorway.address, doorway.ports);
@@ -181,20 +232,35 @@ mod tests {
             "db.acme.lan 127.64.0.2 [443, 5432]",
             "fd00::5 fd00::5 [80]",
         ];
-        assert_eq!(at(&doorways(&list)), expected);
+        assert_eq!(at(&doorways(&list, none())), expected);
+    }
+
+    #[test]
+    fn names_under_a_credential_come_after_the_others_and_need_no_proxy() {
+        let list = list(&[("z.acme.lan", 443), ("*.acme.lan", 443)]);
+        let names = ["gh.tenantd.internal", "a.gh.tenantd.internal"].map(str::to_owned);
+        let hosts = doorways(&list, names.into_iter());
+        let expected = [
+            "z.acme.lan 127.64.0.1 [443]",
+            "gh.tenantd.internal 127.64.0.2 [80]",
+            "a.gh.tenantd.internal 127.64.0.3 [80]",
+        ];
+        assert_eq!(at(&hosts), expected);
+        let env = environment(&Network::Allow { hosts, proxy: true });
+        assert!(env["no_proxy"].ends_with(",z.acme.lan,gh.tenantd.internal,a.gh.tenantd.internal"));
     }
 
     #[test]
     fn localhost_is_where_programs_look_for_it_and_nothing_stands_twice() {
         let list = list(&[("localhost", 5432), ("127.0.0.1", 5432), ("127.0.0.1", 80)]);
         let expected = ["127.0.0.1 127.0.0.1 [80, 5432]", "localhost ::1 [5432]"];
-        assert_eq!(at(&doorways(&list)), expected);
+        assert_eq!(at(&doorways(&list, none())), expected);
     }
 
     #[test]
     fn an_exact_host_below_a_wildcard_has_its_port_as_well() {
         let list = list(&[("db.acme.lan", 5432), ("*.acme.lan", 443), ("acme.lan", 80)]);
-        let hosts = doorways(&list);
+        let hosts = doorways(&list, none());
         assert_eq!(at(&hosts), ["acme.lan 127.64.0.1 [80]", "db.acme.lan 127.64.0.2 [443, 5432]"]);
         let env = environment(&Network::Allow { hosts: hosts.clone(), proxy: true });
         assert_eq!(env["https_proxy"], "http://127.0.0.1:3128");

@@ -31,6 +31,9 @@ pub struct CredentialPlan {
     pub identity: Option<Identity>,
     /// What to do.
     pub deed: Deed,
+    /// The file that is locked while a login of this tenant's is renewed: one renews, others wait for it. It is
+    /// opened before the role becomes another user.
+    pub lock: PathBuf,
     /// How long it may take, milliseconds; a person may have to unlock the store meanwhile.
     pub within_ms: u64,
 }
@@ -111,7 +114,8 @@ pub enum Deed {
         /// Which.
         accounts: Vec<Account>,
     },
-    /// End these logins at their server (RFC 7009) where it can be told, and forget them in any case.
+    /// End these logins at their server (RFC 7009) where it can be told, and forget them in any case:
+    /// [`Trouble::Unreachable`] is said of one that was forgotten and whose server does not know.
     Logout {
         /// Which.
         accounts: Vec<Wanted>,

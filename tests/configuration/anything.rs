@@ -45,6 +45,7 @@ fn toml_ish() -> impl Strategy<Value = String> {
         Just("[quota]"),
         Just("[sandbox]"),
         Just("[[credential]]"),
+        Just("[oauth.a]"),
         Just("[features]"),
         Just("[tools]"),
         Just("[[server]]"),

@@ -151,6 +151,17 @@ name = "api"
 servers = ["files"]
 inject = { hosts = ["api.github.com"], header = "X-Token", value = "token {}" }
 
+[oauth.api]
+issuer = "https://login.example.com/tenant"
+authorization_endpoint = "https://login.example.com/authorize"
+token_endpoint = "https://login.example.com/token"
+device_authorization_endpoint = "https://login.example.com/device"
+revocation_endpoint = "http://127.0.0.1:8080/revoke?x=1"
+client_id = "tenantd"
+client_secret = true
+scopes = ["repo", "read:user"]
+resource = "https://api.example.com/"
+
 [features]
 beta_search = true
 "#;

@@ -44,6 +44,11 @@ fn every_key_of_every_file_is_read() {
     assert_eq!(acme.quota.memory, Limit::At(1 << 20));
     assert_eq!(acme.grants[0].prompts.allow, Some(vec![]));
     assert_eq!(acme.credentials.len(), 3);
+    let login = &acme.logins["api"];
+    assert_eq!(login.issuer.as_deref(), Some("https://login.example.com/tenant"));
+    assert_eq!(login.endpoints["token_endpoint"], "https://login.example.com/token");
+    assert_eq!((login.endpoints.len(), login.client_secret), (4, true));
+    assert_eq!(login.scopes, ["repo", "read:user"]);
     // A server's own table replaces single keys of the tenant's.
     assert_eq!((&git.sandbox.network, git.sandbox.tmp), (&Network::Host, 1 << 20));
     assert_eq!((files.sandbox.tmp, git.sandbox.data_exec), (64 << 20, true));

@@ -183,6 +183,31 @@ const WRONG: &[(&str, &str)] = &[
         "server.command = \"sh\"\n[[credential]]\nname = \"x\"\nenv = \"A\"\n[[credential]]\nname = \"y\"\nenv = \"A\"\n",
         "has two credentials",
     ),
+    ("server.command = \"sh\"\n[oauth.a]\nscopes = [\"x\"]\n", "does not say where one logs in"),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nissuer = \"http://example.com\"\n",
+        "issuer is not the address of an authorization server",
+    ),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nrevocation_endpoint = \"https://a/r\"\n",
+        "has neither issuer nor token_endpoint",
+    ),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nauthorization_endpoint = \"https://a/l\"\ntoken_endpoint = \"https://a/t\"\n",
+        "has neither issuer nor client_id",
+    ),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nissuer = \"https://a.b\"\nclient_secret = true\n",
+        "client_secret = true without a client_id",
+    ),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nissuer = \"https://a.b\"\nscopes = [\"a b\"]\n",
+        "in scopes is not a scope",
+    ),
+    (
+        "server.command = \"sh\"\n[oauth.a]\nissuer = \"https://a.b\"\nresource = \"/a\"\n",
+        "is not an absolute URI",
+    ),
     ("server.command = \"sh\"\n[features]\nBeta = true\n", "is not the name of a feature"),
     (
         "server.command = \"sh\"\n[features]\nbeta = 1\n",
@@ -281,6 +306,7 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
         "[server]\ncommand = \"sh\"\nenv = { KEY = \"5551234{Data}\" }\n",
         "server.command = \"sh\"\n[[credential]]\nname = \"5551234 \"\nenv = \"A\"\n",
         "server.command = \"sh\"\n[[credential]]\nname = \"a\"\ninject = { hosts = [\"a\"], value = \"5551234\" }\n",
+        "server.command = \"sh\"\n[oauth.a]\nissuer = \"https://a:5551234@b.c\"\n",
     ] {
         let said = about(text);
         assert_eq!(said.len(), 1, "{text}\n{said:?}");

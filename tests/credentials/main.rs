@@ -6,5 +6,8 @@
 mod support;
 
 mod cli;
+mod delivery;
 mod door;
+mod house;
+mod nowhere;
 mod world;

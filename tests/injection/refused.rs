@@ -108,7 +108,8 @@ fn a_host_that_breaks_off_is_heard_of_and_not_asked_twice() {
     inner.begin("GET", "/break", "");
     assert_eq!(inner.head().status, 200);
     assert!(inner.swallow(1000) < 1000);
-    assert_eq!(host.seen().len(), 1);
+    host.next("saw");
+    assert!(host.seen().is_empty());
 }
 
 #[test]
@@ -136,6 +137,7 @@ fn the_houses_proxy_is_asked_by_name_and_sees_tls_only() {
             let length = up.read(&mut bytes).expect("read");
             far.write_all(&bytes[..length]).expect("written");
             let _ = std::io::copy(&mut up, &mut far);
+            let _ = far.shutdown(std::net::Shutdown::Both);
             bytes.first().copied()
         });
         let _ = std::io::copy(&mut down, &mut near);

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::server::variable_fault;
-use super::{Case, access, patterns, plain};
+use super::{Case, access, inject, patterns};
 use crate::config::problem::quotable;
 use crate::config::scalar::At;
 use crate::config::tenant::{Credential, Delivery, Scope, Server, Share};
@@ -27,7 +27,11 @@ pub(super) fn credentials(
         let span = table.span.clone();
         let Some(credential) = credential(case, index, table, servers) else { continue };
         for server in &credential.servers {
-            collides(case, &span, &credential.delivery, server, servers, &mut taken);
+            collides(case, &span, &credential, server, servers, &mut taken);
+            let known = servers.iter().find(|known| known.name == *server);
+            if let (Delivery::Inject { hosts, .. }, Some(known)) = (&credential.delivery, known) {
+                inject::reaches(case, &span, (&credential.name, hosts), known);
+            }
         }
         let twin = credentials.iter().find(|other| other.name == credential.name);
         if twin.is_some_and(|other| other.scope != credential.scope) {
@@ -95,7 +99,7 @@ fn delivery(
             }
             Some(Delivery::File(file.value))
         }
-        (None, None, Some(table)) => Some(inject_of(case, path, table)),
+        (None, None, Some(table)) => Some(inject::delivery(case, path, table)),
         (None, None, None) => {
             let what = "[[credential]] does not say how the server gets it";
             let cure = "add env = \"NAME\", file = \"name\" or inject = { hosts = [\"...\"] }";
@@ -111,39 +115,6 @@ fn delivery(
             );
             None
         }
-    }
-}
-
-fn inject_of(case: &mut Case<'_>, path: &str, table: At<InjectTable>) -> Delivery {
-    let At { span, value: table } = table;
-    let hosts = table.hosts.unwrap_or_default();
-    if hosts.is_empty() {
-        let path = format!("{path}.inject.hosts");
-        let cure = "add for example hosts = [\"api.github.com\"]";
-        case.report.add_missing(&span, &path, "inject names no host", cure);
-    }
-    for host in hosts.iter().filter(|host| !patterns::is_host(&host.value)) {
-        let what = format!("\"{}\" in hosts is not an exact host name", quotable(&host.value));
-        case.report.add(&host.span, what, "write for example \"api.github.com\", without port");
-    }
-    if let Some(header) = table.header.as_ref().filter(|h| !patterns::is_header(&h.value)) {
-        let what = format!("header = \"{}\" is not a header name", quotable(&header.value));
-        case.report.add(&header.span, what, "write for example header = \"Authorization\"");
-    }
-    if let Some(value) = &table.value
-        && (value.value.matches("{}").count() != 1 || value.value.chars().any(char::is_control))
-    {
-        // Not quoted: people paste the secret itself here.
-        let what = "value does not hold {} exactly once, in one line";
-        case.report.add(&value.span, what, "write for example value = \"Bearer {}\"");
-    }
-    let or = |text: Option<At<String>>, default: &str| {
-        text.map_or_else(|| default.to_owned(), |text| text.value)
-    };
-    Delivery::Inject {
-        hosts: plain(hosts),
-        header: or(table.header, "Authorization"),
-        format: or(table.value, "Bearer {}"),
     }
 }
 
@@ -196,7 +167,7 @@ fn scope(
 fn collides(
     case: &mut Case<'_>,
     span: &Range<usize>,
-    delivery: &Delivery,
+    Credential { name, delivery, .. }: &Credential,
     server: &ServerName,
     servers: &[Server],
     taken: &mut BTreeSet<(ServerName, String)>,
@@ -207,6 +178,7 @@ fn collides(
         Delivery::Inject { hosts, header, .. } => hosts
             .iter()
             .map(|host| format!("inject {header} for {host}").to_ascii_lowercase())
+            .chain([inject::taken(name)])
             .collect(),
     };
     let own = servers.iter().find(|known| known.name == *server).map(|known| &known.env);

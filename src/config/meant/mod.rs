@@ -6,7 +6,9 @@
 
 mod access;
 mod credential;
+mod inject;
 mod needs;
+mod oauth;
 mod sandbox;
 mod server;
 mod settings;
@@ -98,6 +100,7 @@ pub(super) fn tenant(case: &mut Case<'_>, file: TenantFile, root: &Range<usize>)
         tools,
         quota: quota(file.quota.map(|quota| quota.value).unwrap_or_default()),
         credentials,
+        logins: oauth::logins(case, file.oauth),
         features: features(case, file.features),
         not_enforced: Vec::new(),
         digest: String::new(),

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Case, patterns, plain};
+use crate::config::inject;
 use crate::config::problem::quotable;
 use crate::config::scalar::At;
 use crate::config::tenant::{Destination, Layer, Network, Sandbox};
@@ -85,6 +86,11 @@ fn destination(case: &mut Case<'_>, written: &At<String>) -> Option<Destination>
         let cure =
             "write for example \"db.acme.lan:5432\", \"10.0.0.5:443\" or \"*.example.com:443\"";
         case.report.add(&written.span, what, cure);
+    }
+    if destination.as_ref().is_some_and(|it| inject::is_ours(&it.host)) {
+        let what =
+            format!("\"{}\" in network is a name of tenantd's own", quotable(&written.value));
+        case.report.add(&written.span, what, "remove it: inject makes these names by itself");
     }
     let address = destination.as_ref().and_then(|it| it.host.parse::<IpAddr>().ok());
     if let Some(why) = address.and_then(patterns::no_host) {

@@ -4,6 +4,7 @@
 //! the descriptions of `tenantd schema`; `docs/configuration.md` is held against it by a test. These
 //! types decide nothing.
 
+mod oauth;
 mod server;
 mod settings;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 use super::scalar::{At, Bound, Cores, Count, Size};
 
+pub(super) use oauth::OauthTable;
 pub(super) use server::{NetworkWord, SandboxTable, ServerTable};
 pub(super) use settings::{EgressTable, HooksTable, LogTable, MainFile, SinkWord, StoreWord};
 
@@ -50,6 +52,9 @@ pub(super) struct TenantFile {
     pub(super) sandbox: Option<At<SandboxTable>>,
     /// Secrets from the keyring and how they reach a server.
     pub(super) credential: Option<Vec<At<CredentialTable>>>,
+    /// Logins at authorization servers, by name; a [[credential]] of the same name is the access token.
+    #[serde(default)]
+    pub(super) oauth: BTreeMap<At<String>, At<OauthTable>>,
     /// Feature switches: names of a-z, 0-9 and "_", each true or false.
     #[serde(default)]
     pub(super) features: BTreeMap<At<String>, At<bool>>,

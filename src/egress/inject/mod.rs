@@ -11,7 +11,6 @@
 //! | `door` | one connection of a server: judges each request, sends it on, answers |
 //! | `heads` | what of a head goes on, each way |
 //! | `body` | bodies, as streams |
-//! | `redact` | finds the secret in an answer |
 //! | `upstream` | connections to the hosts |
 //! | `trust` | whose certificates are believed |
 //! | `vault` | the secrets, as they are handed over |
@@ -23,7 +22,6 @@
 mod body;
 mod door;
 mod heads;
-mod redact;
 mod refusal;
 mod trust;
 mod upstream;
@@ -45,6 +43,7 @@ use super::log::Entry;
 use super::serve::Shared;
 use crate::names::ServerName;
 use crate::post;
+use crate::redact;
 use crate::wire::credential::Handed;
 use crate::wire::egress::Way;
 

@@ -5,6 +5,7 @@
 //! its uid can read, and in the server's own.
 
 pub(super) mod keeping;
+mod stderr;
 pub(super) mod vault;
 
 use std::collections::BTreeMap;
@@ -72,6 +73,11 @@ impl Secrets {
             Place::File(file) => Some((file.as_str(), value)),
             Place::Env(_) => None,
         })
+    }
+
+    /// Every one, by name.
+    fn all(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     fn placed<'a>(&'a self, plan: &'a StagePlan) -> impl Iterator<Item = (&'a Place, &'a Value)> {

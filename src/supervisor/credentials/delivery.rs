@@ -44,6 +44,16 @@ impl Receiver {
         Self { server, user, person: None, way: None }
     }
 
+    /// As who a store of its user's is opened.
+    pub(super) fn person(&self) -> Option<&Identity> {
+        self.person.as_ref()
+    }
+
+    /// Where later values go.
+    pub(super) fn way(&self) -> Option<&OwnedFd> {
+        self.way.as_ref()
+    }
+
     /// Whether it may have this secret.
     fn has(&self, server: &ServerName, account: &Account) -> bool {
         let theirs = account.user.is_none() || self.user == account.user;
@@ -51,13 +61,31 @@ impl Receiver {
     }
 }
 
+/// Who holds a server's secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::supervisor) enum To {
+    /// The server itself.
+    Server,
+    /// Egress, for its requests.
+    Egress,
+}
+
+/// The credentials of a server that go there.
+pub(super) fn sent<'a>(
+    tenant: &'a Tenant,
+    server: &'a ServerName,
+    to: To,
+) -> impl Iterator<Item = &'a Credential> {
+    let fits = move |credential: &&Credential| {
+        let injected = matches!(credential.delivery, Delivery::Inject { .. });
+        credential.servers.contains(server) && injected == (to == To::Egress)
+    };
+    tenant.credentials.iter().filter(fits)
+}
+
 /// The credentials that a server itself is given.
 fn given<'a>(tenant: &'a Tenant, server: &'a ServerName) -> impl Iterator<Item = &'a Credential> {
-    let itself = |credential: &&Credential| {
-        credential.servers.contains(server)
-            && !matches!(credential.delivery, Delivery::Inject { .. })
-    };
-    tenant.credentials.iter().filter(itself)
+    sent(tenant, server, To::Server)
 }
 
 /// Where a server finds its secrets, by their names.
@@ -77,13 +105,13 @@ pub(in crate::supervisor) fn places(
     places
 }
 
-/// The secrets that a server itself needs, for who it is started for.
-fn wanted(tenant: &Tenant, server: &Server, holder: Option<&Holder>) -> BTreeSet<Account> {
+/// The secrets of a server that go there, for who it is started for.
+fn wanted(tenant: &Tenant, server: &Server, holder: Option<&Holder>, to: To) -> BTreeSet<Account> {
     let user = |credential: &Credential| match credential.scope {
         Scope::Tenant => None,
         Scope::User => holder.map(|holder| holder.user.clone()),
     };
-    given(tenant, &server.name)
+    sent(tenant, &server.name, to)
         .map(|credential| Account { name: credential.name.clone(), user: user(credential) })
         .collect()
 }
@@ -93,12 +121,12 @@ fn person(holder: &Holder) -> Identity {
 }
 
 /// As it is wanted by who is not told of a refusal.
-fn plain(account: Account) -> Wanted {
+pub(super) fn plain(account: Account) -> Wanted {
     Wanted { account, login: None, renew: false }
 }
 
 impl House {
-    /// Has a server's secrets handed over before it starts; nothing where it has none.
+    /// Has those of a server's secrets that go there handed over before it starts; nothing where none does.
     ///
     /// # Errors
     /// [`NotReady`], with what to do.
@@ -107,9 +135,10 @@ impl House {
         tenant: &Tenant,
         server: &Server,
         holder: Option<&Holder>,
+        to: To,
     ) -> Result<Option<Fetch>, NotReady> {
-        let accounts = wanted(tenant, server, holder);
-        let scoped = given(tenant, &server.name).find(|its| its.scope == Scope::User);
+        let accounts = wanted(tenant, server, holder, to);
+        let scoped = sent(tenant, &server.name, to).find(|its| its.scope == Scope::User);
         if let (Some(credential), None) = (scoped, holder) {
             let why =
                 format!("{} is each user's own, and nobody's child is started", credential.name);
@@ -125,20 +154,23 @@ impl House {
         self.fetch(&tenant.id, person.as_ref(), accounts, within).map(Some)
     }
 
-    /// A child runs that has secrets.
+    /// A child runs that has secrets; later values go these ways, to itself and to egress.
     pub(in crate::supervisor) fn received(
         &mut self,
         tenant: &TenantId,
         child: u64,
         server: &ServerName,
         holder: Option<&Holder>,
-        way: Option<OwnedFd>,
+        ways: [Option<OwnedFd>; 2],
     ) {
-        let Some((cell, way)) = self.cells.get_mut(tenant).zip(way) else { return };
-        let user = holder.map(|holder| holder.user.clone());
-        let person = holder.map(person);
-        let receiver = Receiver { server: server.clone(), user, person, way: Some(way) };
-        cell.receivers.insert(child, receiver);
+        let Some(cell) = self.cells.get_mut(tenant) else { return };
+        let [itself, egress] = ways.map(|way| {
+            let user = holder.map(|holder| holder.user.clone());
+            let (server, person) = (server.clone(), holder.map(person));
+            way.map(|way| Receiver { server, user, person, way: Some(way) })
+        });
+        cell.receivers.extend(itself.map(|itself| (child, itself)));
+        cell.injected.extend(egress.map(|egress| (child, egress)));
     }
 
     /// A secret was set, renewed or removed: servers that have it get what is there now, those that wait for it
@@ -154,19 +186,33 @@ impl House {
             let ways: Vec<_> = its.map(|its| &its.delivery).collect();
             if !ways.is_empty() {
                 let live = ways.iter().all(|way| matches!(way, Delivery::File(_)));
-                self.renew(tenant, &server.name, account, live);
+                self.renew(tenant, &server.name, account, live.then_some(To::Server), None);
+            }
+            if sent(&configured, &server.name, To::Egress).any(|its| its.name == account.name) {
+                self.renew(tenant, &server.name, account, Some(To::Egress), None);
             }
         }
     }
 
-    fn renew(&mut self, tenant: &TenantId, server: &ServerName, account: &Account, live: bool) {
+    /// Hands a later value over to who of a server's children has it, but one of them; starts them anew where
+    /// it cannot be.
+    pub(super) fn renew(
+        &mut self,
+        tenant: &TenantId,
+        server: &ServerName,
+        account: &Account,
+        live: Option<To>,
+        but: Option<u64>,
+    ) {
         let Some(cell) = self.cells.get(tenant) else { return };
         let number = cell.number;
-        let have = cell.receivers.iter().filter(|(_, its)| its.has(server, account));
+        let all = if live == Some(To::Egress) { &cell.injected } else { &cell.receivers };
+        let have =
+            all.iter().filter(|(child, its)| Some(**child) != but && its.has(server, account));
         let (mut children, mut runs) = (Vec::new(), Vec::new());
         for (child, its) in have {
             let accounts = vec![plain(account.clone())];
-            let run = its.way.as_ref().filter(|_| live).map(|way| {
+            let run = its.way.as_ref().filter(|_| live.is_some()).map(|way| {
                 self.hand_over(tenant, its.person.as_ref(), accounts, WITHIN, way.as_fd())
             });
             match run {
@@ -215,13 +261,16 @@ impl House {
 /// What can be started, with its secrets waiting.
 pub(in crate::supervisor) async fn provided(
     prepared: Result<Box<Prepared>, NotReady>,
-    fetch: Result<Option<Fetch>, NotReady>,
+    [itself, egress]: [Result<Option<Fetch>, NotReady>; 2],
 ) -> Result<Box<Prepared>, NotReady> {
     let mut prepared = prepared?;
-    prepared.handover = match fetch? {
-        Some(fetch) => Some(fetch.finish().await?),
-        None => None,
-    };
+    let (itself, egress) = (itself?, egress?);
+    if let Some(fetch) = itself {
+        prepared.handover = Some(fetch.finish().await?);
+    }
+    if let Some(fetch) = egress {
+        prepared.injected = Some(fetch.finish().await?);
+    }
     Ok(prepared)
 }
 

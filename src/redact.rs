@@ -1,11 +1,11 @@
-//! Finds a secret in what comes back from a host, and puts `[redacted]` over it. Pure.
+//! Finds a secret in a stream of bytes, and puts `[redacted]` over it. Pure.
 //!
-//! The second wall: the first is that a secret goes to one host only, whose operator knows it anyway. This
-//! one is for hosts that innocently show a request back. It knows the secret as it is and in the encodings
-//! that echoes use; a host that wants to give it away has others.
+//! The second wall. The first is that a secret goes to those only who may know it. This one is for what they
+//! innocently show of it: a host that shows a request back, a server that logs how it was started. It knows
+//! the secret as it is and in the encodings that echoes use; who wants to give it away has others.
 //!
-//! What is put over a secret has the secret's length, so that no framing changes: a Content-Length stays
-//! true, and nothing has to be held back but what may be the beginning of a secret.
+//! What [`Stream`] puts over a secret has the secret's length, so that no framing changes: a Content-Length
+//! stays true, and nothing has to be held back but what may be the beginning of a secret.
 
 use hyper::body::Bytes;
 use memchr::memmem;
@@ -14,14 +14,14 @@ use zeroize::Zeroizing;
 /// What stands where a secret was; filled up with `*`.
 const MARK: &[u8] = b"[redacted]";
 /// The shortest text that is looked for, bytes: shorter ones are in every other text.
-pub(super) const LEAST: usize = 8;
+pub const LEAST: usize = 8;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const BASE64_URL: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// A secret in all its forms.
 #[derive(Default)]
-pub(super) struct Forms(Vec<Zeroizing<Vec<u8>>>);
+pub struct Forms(Vec<Zeroizing<Vec<u8>>>);
 
 impl std::fmt::Debug for Forms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,9 +31,14 @@ impl std::fmt::Debug for Forms {
 
 impl Forms {
     /// Of secrets; one that is shorter than [`LEAST`] has none.
-    pub(super) fn of(secrets: &[&[u8]]) -> Self {
+    pub fn of(secrets: &[&[u8]]) -> Self {
+        Self::at_least(LEAST, secrets)
+    }
+
+    /// Of secrets and in forms of at least so many bytes.
+    pub fn at_least(least: usize, secrets: &[&[u8]]) -> Self {
         let mut all: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-        for secret in secrets.iter().filter(|secret| secret.len() >= LEAST) {
+        for secret in secrets.iter().filter(|secret| secret.len() >= least) {
             all.push(Zeroizing::new(secret.to_vec()));
             for alphabet in [BASE64, BASE64_URL] {
                 all.extend((0..3).map(|before| base64(secret, before, alphabet)));
@@ -42,14 +47,14 @@ impl Forms {
             all.extend(percent(secret));
             all.extend(escaped(secret));
         }
-        all.retain(|form| form.len() >= LEAST);
+        all.retain(|form| form.len() >= least);
         all.sort_unstable_by(|one, other| one.as_slice().cmp(other.as_slice()));
         all.dedup();
         Self(all)
     }
 
     /// Where they stand, in order, none over another.
-    fn found(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
+    pub fn found(&self, bytes: &[u8]) -> Vec<(usize, usize)> {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for form in &self.0 {
             let hits = memmem::find_iter(bytes, form.as_slice());
@@ -67,7 +72,7 @@ impl Forms {
     }
 
     /// Where the end begins that may be the beginning of one; the length where there is none.
-    fn beginning(&self, bytes: &[u8]) -> usize {
+    pub fn beginning(&self, bytes: &[u8]) -> usize {
         let first = self.0.iter().filter_map(|form| {
             let from = bytes.len().saturating_sub(form.len() - 1);
             let tail = bytes.get(from..)?;
@@ -79,7 +84,7 @@ impl Forms {
     }
 
     /// Puts the mark over every one of them; whether there was one.
-    pub(super) fn redact(&self, bytes: &mut [u8]) -> bool {
+    pub fn redact(&self, bytes: &mut [u8]) -> bool {
         let found = self.found(bytes);
         for (from, to) in &found {
             mark(bytes.get_mut(*from..*to));
@@ -98,17 +103,17 @@ fn mark(place: Option<&mut [u8]>) {
 
 /// A stream that is redacted piece by piece. It holds back at most the longest form but one byte.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub struct Stream {
     held: Vec<u8>,
     /// How many of the held bytes belong to a form whose beginning has left already.
     marked: usize,
     /// Whether there was one.
-    pub(super) redacted: bool,
+    pub redacted: bool,
 }
 
 impl Stream {
     /// The next piece; what may go on of it.
-    pub(super) fn pass(&mut self, forms: &Forms, piece: Bytes) -> Bytes {
+    pub fn pass(&mut self, forms: &Forms, piece: Bytes) -> Bytes {
         if self.held.is_empty() {
             let (found, end) = (forms.found(&piece), forms.beginning(&piece));
             if found.is_empty() && end == piece.len() {
@@ -133,14 +138,14 @@ impl Stream {
     }
 
     /// What was held back to the end.
-    pub(super) fn finish(&mut self) -> Bytes {
+    pub fn finish(&mut self) -> Bytes {
         let mut bytes = std::mem::take(&mut self.held);
         mark(bytes.get_mut(..std::mem::take(&mut self.marked)));
         bytes.into()
     }
 
     /// How much is held back, bytes.
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.held.len()
     }
 }
@@ -258,5 +263,4 @@ fn replaced(secret: &[u8], with: impl Fn(u8, &mut Vec<u8>)) -> Zeroizing<Vec<u8>
 }
 
 #[cfg(test)]
-#[path = "redact_tests.rs"]
 mod tests;
