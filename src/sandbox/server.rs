@@ -220,6 +220,7 @@ mod tests {
             network: Network::Host,
             limits: Limits::default(),
             seat: None,
+            secrets: std::collections::BTreeMap::new(),
         }
     }
 
