@@ -72,6 +72,10 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     let found = tool(&mut session, "find", to);
     assert!(found["looked"].as_u64() > Some(50), "{found}");
     assert_eq!(found["places"], json!([]), "{found}");
+    // What it does hold is found.
+    let to = json!({"before": &URL[..12], "after": &URL[12..]});
+    let found = tool(&mut session, "find", to);
+    assert_ne!(found["places"], json!([]), "{found}");
     // Another value counts at once, with the server that is there.
     let environment = tool(&mut session, "environment", json!({}));
     assert!(!environment.to_string().contains(FIRST), "{environment}");
