@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,9 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     let Some(world) = World::make() else { return };
     let authority = Authority::make();
     let at = "127.0.0.1:443";
-    let Some(mut host) = authority.host_at("api.acme.lan", "h2", at, world.enter()) else { return };
+    let mut inside = Command::new("env");
+    inside.args(world.entering());
+    let Some(mut host) = authority.host_at("api.acme.lan", "h2", at, inside) else { return };
     let home = Home::new();
     prepare(&home, &authority);
     let supervisor = world.start(&home);
@@ -103,8 +105,7 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     session.close();
     supervisor.stop();
     for secret in [FIRST, SECOND] {
-        let found =
-            std::process::Command::new("grep").args(["-rlF", secret]).arg(home.path()).output();
+        let found = Command::new("grep").args(["-rlF", secret]).arg(home.path()).output();
         assert!(found.expect("grep").stdout.is_empty(), "{secret} was written down");
     }
 }
