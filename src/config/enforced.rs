@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 44] = [
+const TENANT: [&str; 45] = [
     "name",
     "status",
     "trial_until",
@@ -50,6 +50,7 @@ const TENANT: [&str; 44] = [
     "sandbox.require",
     "sandbox.groups",
     "features",
+    "credential",
     "oauth",
 ];
 

@@ -77,14 +77,6 @@ impl World {
         ["nsenter", "--net", "--mount", "--target", &pid, "--"].map(str::to_owned)
     }
 
-    /// A command that does another one in it.
-    pub(crate) fn enter(&self) -> Command {
-        let [nsenter, arguments @ ..] = self.entering();
-        let mut command = Command::new(nsenter);
-        command.args(arguments);
-        command
-    }
-
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
         let entering = self.entering();
