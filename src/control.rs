@@ -343,6 +343,45 @@ pub struct RemovedReply {
     pub removed: Vec<Option<String>>,
 }
 
+/// One endpoint of an authorization server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
+pub struct LoginEndpoint {
+    /// Its name in RFC 8414, such as `token_endpoint`.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+}
+
+/// Reply of `Login`: where the asker logs in, and as whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct LoginReply {
+    /// The authorization server.
+    pub issuer: Option<String>,
+    /// Endpoints that win over what is found from the issuer.
+    pub endpoints: Vec<LoginEndpoint>,
+    /// The client, where it is registered by hand.
+    pub client_id: Option<String>,
+    /// Whether that client has a secret.
+    pub client_secret: bool,
+    /// Scopes to ask for.
+    pub scopes: Vec<String>,
+    /// What the token is for.
+    pub resource: Option<String>,
+    /// The house's own authorities for TLS.
+    pub ca_file: Option<String>,
+    /// Whose login it is, where each user has one of their own.
+    pub user: Option<String>,
+}
+
+/// Reply of `Logout`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
+pub struct LoggedOutReply {
+    /// Whether there was a login.
+    pub was: bool,
+    /// Why its server could not be told, if it could not; the tokens are forgotten here in any case.
+    pub problem: Option<String>,
+}
+
 /// What a method can refuse with.
 #[derive(Debug, Clone, PartialEq, zlink::ReplyError, introspect::ReplyError)]
 #[zlink(interface = "io.tenantd.Supervisor")]
@@ -437,6 +476,18 @@ pub trait Control {
         name: &str,
         user: Option<&str>,
     ) -> zlink::Result<Result<RemovedReply, ControlError>>;
+    /// Where the asker logs in for a credential of a tenant's: their own, or the tenant's (admin).
+    async fn login(
+        &mut self,
+        tenant: &str,
+        name: &str,
+    ) -> zlink::Result<Result<LoginReply, ControlError>>;
+    /// Ends a login at its server, and forgets it here in any case.
+    async fn logout(
+        &mut self,
+        tenant: &str,
+        name: &str,
+    ) -> zlink::Result<Result<LoggedOutReply, ControlError>>;
     /// Stops the supervisor and all that it started (admin).
     async fn stop(&mut self) -> zlink::Result<Result<(), ControlError>>;
 }

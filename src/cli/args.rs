@@ -5,6 +5,7 @@
 //! completions and the man page alone: the shim parses its few flags itself, before any of this.
 
 pub mod credential;
+pub mod login;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -83,6 +84,10 @@ pub enum Command {
     Call(Call),
     /// Store, list and remove the secrets of tenants
     Credential(credential::Credential),
+    /// Log in at an authorization server, for a credential of a tenant's
+    Login(login::Login),
+    /// Log out there, and forget the tokens
+    Logout(login::Logout),
     /// Print the entry for an MCP client's configuration
     Entry(Entry),
     /// See it work: two tenants in a temporary home, nothing of yours touched

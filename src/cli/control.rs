@@ -18,8 +18,8 @@ use super::failure::{CONFIG, Failure, NO_PERMISSION};
 use super::print;
 use super::rooms;
 use crate::control::{
-    Control as _, ControlError, CredentialsReply, ListReply, ProbeReply, ReloadReply, RemovedReply,
-    ReplacedReply, StatusReply, WhyReply,
+    Control as _, ControlError, CredentialsReply, ListReply, LoggedOutReply, LoginReply,
+    ProbeReply, ReloadReply, RemovedReply, ReplacedReply, StatusReply, WhyReply,
 };
 use crate::paths::{Layout, Mode, is_private};
 use crate::sys;
@@ -146,6 +146,26 @@ impl Control {
         user: Option<&str>,
     ) -> Result<Option<RemovedReply>, Failure> {
         let call = self.connection.remove_credential(tenant, name, user);
+        known(wait(&self.runtime, REMOVES_WITHIN, call), REMOVES_WITHIN)
+    }
+
+    /// Where we log in; nothing where the tenant is none that we may know of.
+    pub(super) fn login(
+        &mut self,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Option<LoginReply>, Failure> {
+        let call = self.connection.login(tenant, name);
+        known(wait(&self.runtime, PATIENCE, call), PATIENCE)
+    }
+
+    /// Ends a login; nothing where the tenant is none that we may know of.
+    pub(super) fn logout(
+        &mut self,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Option<LoggedOutReply>, Failure> {
+        let call = self.connection.logout(tenant, name);
         known(wait(&self.runtime, REMOVES_WITHIN, call), REMOVES_WITHIN)
     }
 

@@ -19,6 +19,7 @@ mod doctor;
 mod entry;
 mod failure;
 mod lending;
+mod login;
 mod logs;
 mod pages;
 mod print;
@@ -75,6 +76,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Demo => demo::run(),
         Command::Doctor(args) => doctor::run(&args),
         Command::Credential(args) => credential::run(&args),
+        Command::Login(args) => login::run(&args),
+        Command::Logout(args) => login::out(&args),
         Command::Entry(args) => entry::run(&args),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),

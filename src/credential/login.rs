@@ -5,10 +5,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
-use super::oauth::{Client, Login, revoke, within_runtime};
+use super::oauth::{Client, Login};
 use super::work::Current;
 use super::{Opened, StoreError};
 use crate::names::TenantId;
@@ -20,12 +21,14 @@ pub(super) struct Logins<'a> {
     pub(super) tenant: &'a TenantId,
     /// What every refresher of this tenant's locks.
     pub(super) lock: &'a File,
+    /// When this process ends, whatever it is doing.
+    pub(super) until: Instant,
 }
 
 impl Logins<'_> {
     fn of<'a>(&'a self, account: &'a Account, plan: &'a LoginPlan) -> Login<'a> {
-        let Self { store, tenant, lock } = *self;
-        Login { store, tenant, account, plan, lock: lock.as_fd() }
+        let Self { store, tenant, lock, until } = *self;
+        Login { store, tenant, account, plan, lock: lock.as_fd(), until }
     }
 
     /// Its access token with life left in it.
@@ -39,7 +42,7 @@ impl Logins<'_> {
         renew: bool,
     ) -> Result<Current, StoreError> {
         let client = Client::new(plan.ca_file.as_deref());
-        let document = self.of(account, plan).ready(&client, renew)?.document;
+        let document = self.of(account, plan).ready(&client, renew)?;
         let value = Zeroizing::new(document.access_token.as_bytes().to_vec());
         Ok(Current { value, expires: document.expires_at })
     }
@@ -49,17 +52,10 @@ impl Logins<'_> {
     /// # Errors
     /// [`StoreError`]; `Unreachable` where it was forgotten here and the server could not be told.
     pub(super) fn end(&self, account: &Account, plan: &LoginPlan) -> Result<(), StoreError> {
-        let document = self.of(account, plan).read();
-        let told = document.map(|document| {
-            let client = Client::new(plan.ca_file.as_deref());
-            within_runtime(async { revoke(&client, &document).await })
-        });
-        self.store.remove(account)?;
-        match told {
-            Err(error) if error.trouble == Trouble::Missing => Ok(()),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(not_told(&error.to_string())),
-            Err(error) => Err(not_told(&error.reason)),
+        let client = Client::new(plan.ca_file.as_deref());
+        match self.of(account, plan).end(&client)? {
+            None => Ok(()),
+            Some(why) => Err(not_told(&why)),
         }
     }
 }

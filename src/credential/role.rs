@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), PostError> {
     be_unreadable()?;
+    stay_to_the_end().map_err(std::io::Error::from)?;
     let (birth, descriptors) = post::birth()?;
     let count = descriptors.len();
     let mut descriptors = descriptors.into_iter();
@@ -60,7 +61,7 @@ fn run() -> Result<(), PostError> {
     let (says, heard) = sync_channel(LINES);
     let given: Vec<OwnedFd> = descriptors.collect();
     let worker = std::thread::Builder::new().name("store".to_owned());
-    worker.spawn(move || work::work(&plan, given, lock.as_ref(), &says))?;
+    worker.spawn(move || work::work(&plan, given, lock.as_ref(), &says, until))?;
     watch(&heard, until, late, &control)
 }
 
@@ -133,6 +134,13 @@ fn be_unreadable() -> std::io::Result<()> {
     // Nobody knows what is in the words of a panic.
     std::panic::set_hook(Box::new(|_| ()));
     Ok(())
+}
+
+/// Is not ended by a signal that asks to: a server gives a login's next token once, and it may be on its way
+/// into the store. What hangs has a limit of time, and SIGKILL remains. For every thread: there is one yet.
+fn stay_to_the_end() -> nix::Result<()> {
+    use nix::sys::signal::{SigSet, Signal};
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect::<SigSet>().thread_block()
 }
 
 /// Becomes who it is to be, for good, and keeps no capability, whoever that is (credentials(7)).

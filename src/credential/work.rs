@@ -6,11 +6,13 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use rustix::net::SendFlags;
 use zeroize::Zeroizing;
 
 use super::login::Logins;
+use super::oauth::Document;
 use super::role::say;
 use super::{Opened, StoreError, open};
 use crate::names::TenantId;
@@ -28,16 +30,17 @@ pub(super) struct Current {
 }
 
 /// Does the deed and says how it went. `given` are the descriptors that the deed names, `lock` is there where it is
-/// about logins.
+/// about logins, `until` is when the process ends, whatever it is doing.
 pub(super) fn work(
     plan: &CredentialPlan,
     given: Vec<OwnedFd>,
     lock: Option<&File>,
     says: &SyncSender<FromCredential>,
+    until: Instant,
 ) {
     let done = open(&plan.store, &plan.tenant).and_then(|store| {
         let (store, tenant) = (store.as_ref(), &plan.tenant);
-        let logins = lock.map(|lock| Logins { store, tenant, lock });
+        let logins = lock.map(|lock| Logins { store, tenant, lock, until });
         let each = Each { store, tenant, logins, says };
         each.act(&plan.deed, given)
     });
@@ -71,7 +74,7 @@ impl Each<'_> {
             }
             Deed::Keep { account } => {
                 let [value] = post::exactly(given).map_err(odd)?;
-                self.tell(account, self.keep(account, value).map(|()| None));
+                self.tell(account, self.keep(account, value));
             }
             Deed::Forget { accounts } => {
                 for account in accounts {
@@ -113,12 +116,27 @@ impl Each<'_> {
         }
         let value =
             self.store.get(&wanted.account)?.ok_or_else(|| self.missing(&wanted.account))?;
+        if Document::parse(&value).is_ok() {
+            return Err(self.no_plain_secret(&wanted.account));
+        }
         Ok(Current { value, expires: None })
     }
 
-    fn keep(&self, account: &Account, value: OwnedFd) -> Result<(), StoreError> {
+    /// What is stored is a login, which is nobody's to have whole.
+    fn no_plain_secret(&self, account: &Account) -> StoreError {
+        let (tenant, name) = (self.tenant, &account.name);
+        let why = format!(
+            "{name} is a login, and {tenant} has no [oauth.{name}] (add it, or set another value: tenantd credential \
+             set {tenant} {name})"
+        );
+        StoreError::new(Trouble::Refused, why)
+    }
+
+    /// Keeps it; says when it expires, where it is a login that says so.
+    fn keep(&self, account: &Account, value: OwnedFd) -> Result<Option<i64>, StoreError> {
         let value = post::unseal_secret(value).map_err(|_| too_large())?;
-        self.store.set(account, &value)
+        self.store.set(account, &value)?;
+        Ok(Document::parse(&value).ok().and_then(|document| document.expires_at))
     }
 
     fn log_out(&self, wanted: &Wanted) -> Result<(), StoreError> {

@@ -12,6 +12,7 @@ use rustix::net::SocketFlags;
 use tokio::sync::oneshot;
 use zlink::{ReadyListener, Server};
 
+use super::logins::LoginWish;
 use super::message::{ControlAsk, ControlWhat, Handle, Message, Reply};
 use super::parting::Parting;
 use super::probe::ProbeWish;
@@ -21,9 +22,10 @@ use super::shortage::{BREATH, Spare, is_shortage};
 use super::socket::{Bounded, Guarded};
 use crate::auth::{Directory, Ids, Nobodies, Principal, identify};
 use crate::control::{
-    ChildStatus, ControlError, CredentialLine, CredentialsReply, ListReply, ProbeReply,
-    RefusalLine, ReloadReply, RemovedReply, ReplacedReply, ServerStatus, SessionStatus, StartLine,
-    StatusReply, StderrLines, SupervisorStatus, TenantLine, TenantReply, TenantStatus, WhyReply,
+    ChildStatus, ControlError, CredentialLine, CredentialsReply, ListReply, LoggedOutReply,
+    LoginEndpoint, LoginReply, ProbeReply, RefusalLine, ReloadReply, RemovedReply, ReplacedReply,
+    ServerStatus, SessionStatus, StartLine, StatusReply, StderrLines, SupervisorStatus, TenantLine,
+    TenantReply, TenantStatus, WhyReply,
 };
 use crate::sys;
 
@@ -150,7 +152,7 @@ impl Service {
     product = "tenantd",
     version = env!("CARGO_PKG_VERSION"),
     url = "https://github.com/tenantd/tenantd",
-    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine, RefusalLine, StartLine, StderrLines, CredentialLine]
+    types = [SupervisorStatus, TenantStatus, ServerStatus, ChildStatus, SessionStatus, TenantLine, RefusalLine, StartLine, StderrLines, CredentialLine, LoginEndpoint]
 )]
 impl Service {
     async fn status(&self) -> Result<StatusReply, ControlError> {
@@ -210,6 +212,14 @@ impl Service {
     ) -> Result<RemovedReply, ControlError> {
         let wish = RemoveWish { tenant, name, user };
         self.ask(|reply| ControlWhat::RemoveCredential(wish, reply)).await
+    }
+
+    async fn login(&self, tenant: String, name: String) -> Result<LoginReply, ControlError> {
+        self.ask(|reply| ControlWhat::Login(tenant, name, LoginWish::Describe(reply))).await
+    }
+
+    async fn logout(&self, tenant: String, name: String) -> Result<LoggedOutReply, ControlError> {
+        self.ask(|reply| ControlWhat::Login(tenant, name, LoginWish::End(reply))).await
     }
 
     async fn stop(&self) -> Result<(), ControlError> {

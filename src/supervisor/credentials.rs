@@ -31,7 +31,7 @@ use crate::wire::credential::{
 };
 use crate::wire::{self, Birth, Identity};
 
-pub(super) use delivery::{Receiver, To, has_files, places, provided};
+pub(super) use delivery::{Receiver, To, WITHIN, has_files, places, provided};
 
 /// How much longer than its plan says a role is waited for: it ends itself in time and says why.
 const GRACE: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub(super) struct Run {
     born: Born,
     control: OwnedFd,
     until: Instant,
+    /// Whether it may be renewing a login.
+    may_renew: bool,
     /// How many lines it may say before it is done: one for each account, one for the store, one more.
     lines: usize,
 }
@@ -74,7 +76,11 @@ pub(super) fn start(
     with.extend(descriptors);
     let born = binary.start(&Birth::Credential, &with, &nowhere, &[])?;
     let until = Instant::now() + Duration::from_millis(plan.within_ms) + GRACE;
-    Ok(Run { born, control, until, lines: accounts(&plan.deed) + 2 })
+    let may_renew = match &plan.deed {
+        Deed::HandOver { accounts } => accounts.iter().any(|wanted| wanted.login.is_some()),
+        Deed::Keep { .. } | Deed::Forget { .. } | Deed::Logout { .. } => false,
+    };
+    Ok(Run { born, control, until, may_renew, lines: accounts(&plan.deed) + 2 })
 }
 
 fn accounts(deed: &Deed) -> usize {
@@ -140,8 +146,11 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // Its deed is done, or nobody waits for it any more. The loop buries it.
-        kill(&self.born.pidfd);
+        // Its deed is done, or nobody waits for it any more. The loop buries it. One that may have the next token
+        // of a login in its hands has the time that it was given: a server gives it once.
+        if !self.may_renew || Instant::now() >= self.until {
+            kill(&self.born.pidfd);
+        }
     }
 }
 

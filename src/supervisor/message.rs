@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::child::{NotReady, Prepared};
+use super::logins::LoginWish;
 use super::probe::{ProbeWish, Run};
 use super::secrets::{RemoveWish, SecretNews, SetAsk};
 use super::storage::Look;
@@ -157,6 +158,8 @@ pub(super) enum ControlWhat {
     Probe(ProbeWish, Reply<ProbeReply>),
     Credentials(Option<String>, Reply<CredentialsReply>),
     RemoveCredential(RemoveWish, Reply<RemovedReply>),
+    /// About a login of a tenant's.
+    Login(String, String, LoginWish),
 }
 
 /// Everything that the loop hears.

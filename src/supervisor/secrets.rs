@@ -20,6 +20,7 @@ use super::credentials::{self, Outcome};
 use super::house::{House, unix_now};
 use super::index::{FACTS_MAX, Fact, Index};
 use super::message::{Message, Reply};
+use super::renewals::Renewals;
 use super::status::{admin_only, answer, unknown};
 use crate::auth::Principal;
 use crate::config::tenant::Store;
@@ -45,6 +46,7 @@ const LINE: usize = 32;
 pub(super) struct Secrets {
     indexes: BTreeMap<TenantId, Index>,
     lines: BTreeMap<TenantId, Line>,
+    pub(super) renewals: Renewals,
 }
 
 /// The deeds of one tenant.
@@ -153,7 +155,7 @@ impl House {
     }
 
     /// What the asker may do with a tenant's secrets.
-    fn keys<'a>(
+    pub(super) fn keys<'a>(
         &'a self,
         id: &TenantId,
         asker: &'a Asker<'a>,
@@ -166,7 +168,7 @@ impl House {
     }
 
     /// What is known of a tenant's secrets.
-    fn index(&mut self, tenant: &TenantId) -> &mut Index {
+    pub(super) fn index(&mut self, tenant: &TenantId) -> &mut Index {
         let layout = &self.options.layout;
         let open = || Index::open(layout, tenant);
         self.secrets.indexes.entry(tenant.clone()).or_insert_with(open)
@@ -174,6 +176,9 @@ impl House {
 
     /// The role met these in the store: they are set, whatever the index said.
     pub(super) fn secrets_met(&mut self, tenant: &TenantId, met: &[(Account, Option<i64>)]) {
+        for (account, expires) in met {
+            self.renew_ahead(tenant, account, *expires);
+        }
         let index = self.index(tenant);
         // Each of them, not only until the first that is news.
         let news = met.iter().filter(|(account, expires)| index.met(account, *expires)).count();
@@ -182,7 +187,7 @@ impl House {
         }
     }
 
-    fn line_up(&mut self, tenant: &TenantId, work: Work) {
+    pub(super) fn line_up(&mut self, tenant: &TenantId, work: Work) {
         let line = self.secrets.lines.entry(tenant.clone()).or_default();
         // Writing once writes everything.
         let noted = matches!(work, Work::Note) && matches!(line.waiting.back(), Some(Work::Note));
@@ -246,6 +251,10 @@ impl House {
                 let person = accounts.iter().any(|one| one.user.is_some()).then(|| asker.clone());
                 (Deed::Forget { accounts: accounts.clone() }, person, None)
             }
+            Work::Logout { wanted, asker, .. } => {
+                let person = wanted.account.user.as_ref().map(|_| asker.clone());
+                (Deed::Logout { accounts: vec![wanted.clone()] }, person, None)
+            }
             Work::Note => return Err((Trouble::Refused, "it is no deed".to_owned())),
         };
         let plan = self.credential_plan(tenant, person.as_ref(), deed, SECRET_TAKES)?;
@@ -261,8 +270,14 @@ impl House {
                 Work::Forget { accounts, reply, .. } => {
                     self.forgotten(tenant, &accounts, reply, outcome);
                 }
+                Work::Logout { wanted, reply, .. } => {
+                    self.logged_out(tenant, &wanted.account, reply, outcome);
+                }
                 Work::Note => {}
             },
+            SecretNews::Due(account, number) => self.renewal_due(tenant, &account, number),
+            SecretNews::Met(met) => self.secrets_met(tenant, &met),
+            SecretNews::Renewed(account, came) => self.on_renewal(tenant, &account, came),
             SecretNews::Written(written) => {
                 if let Err(why) = written {
                     tracing::error!(%tenant, "the list of its credentials cannot be written: {why}");
@@ -286,6 +301,7 @@ impl House {
         let replaced = self.index(tenant).put(Fact { name, user, source, stored_at, expires });
         let (by, whose) = (&ask.principal.user, account.user.as_deref());
         tracing::info!(%tenant, %by, whose, replaced, "the credential {} was set", account.name);
+        self.renew_ahead(tenant, account, expires);
         self.credential_changed(tenant, account);
         let (tenant_id, user) = (tenant.clone(), account.user.clone());
         let answer = Answer::Kept { tenant: tenant_id, user, replaced };
@@ -321,7 +337,7 @@ impl House {
 
     /// Writes what is known of a tenant's secrets, then says so: who is told that a secret is kept may rely
     /// on it. Off the loop: it waits for the disk.
-    fn write_down(&mut self, tenant: &TenantId, then: impl FnOnce() + 'static) {
+    pub(super) fn write_down(&mut self, tenant: &TenantId, then: impl FnOnce() + 'static) {
         let index = self.index(tenant).clone();
         let (house, tenant) = (self.handle.clone(), tenant.clone());
         tokio::task::spawn_local(async move {
@@ -334,7 +350,7 @@ impl House {
     }
 }
 
-fn identity(principal: &Principal) -> Identity {
+pub(super) fn identity(principal: &Principal) -> Identity {
     let Principal { uid, gid, groups, .. } = principal;
     Identity { uid: *uid, gid: *gid, groups: groups.clone() }
 }
@@ -348,7 +364,7 @@ fn not_started(error: io::Error) -> (Trouble, String) {
     (Trouble::Unreachable, format!("the store's process cannot be started: {error}"))
 }
 
-fn control_error(denied: Denied) -> ControlError {
+pub(super) fn control_error(denied: Denied) -> ControlError {
     match denied {
         Denied::Unknown(crate::policy::Reason::UnknownTenant(tenant)) => unknown(tenant.as_str()),
         Denied::Unknown(reason) => ControlError::Failed { reason: reason.to_string() },

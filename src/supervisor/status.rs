@@ -47,6 +47,9 @@ impl House {
             ControlWhat::RemoveCredential(wish, reply) => {
                 self.remove_secret(&asker, admin, &wish, reply);
             }
+            ControlWhat::Login(tenant, name, wish) => {
+                self.on_login_wish(&asker, admin, (&tenant, &name), wish);
+            }
             ControlWhat::Reload(reply) if admin => self.reload(Some(reply)),
             ControlWhat::Restart(tenant, server, reply) if admin => {
                 answer(reply, self.restart(&tenant, server.as_deref()));

@@ -99,7 +99,8 @@ impl Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Deed {
-    /// Read these and hand each over. Descriptor: the hand-over socket.
+    /// Read these and hand each over. Descriptors: the hand-over socket; where some are logins also the file
+    /// that refreshers of the tenant's logins lock.
     HandOver {
         /// Which, and those of them that are tokens of a login: how they are renewed.
         accounts: Vec<Wanted>,

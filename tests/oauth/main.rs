@@ -5,10 +5,12 @@
 mod bad_servers;
 mod browser;
 mod device;
+mod killed;
 mod provider;
 mod renewals;
 #[path = "../support/mod.rs"]
 mod support;
+mod whole;
 
 use std::collections::BTreeMap;
 

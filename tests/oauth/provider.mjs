@@ -8,7 +8,7 @@ import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 
 const [modules, given] = process.argv.slice(2);
-const settings = { accessToken: 3600, deviceCode: 600, code: 60, iss: true, registration: true, ...JSON.parse(given) };
+const settings = { accessToken: 3600, deviceCode: 600, code: 60, rotate: true, registration: true, ...JSON.parse(given) };
 const require = createRequire(`${modules}/`);
 const { default: Provider, errors } = await import(pathToFileURL(require.resolve('oidc-provider')).href);
 
@@ -38,7 +38,7 @@ const provider = new Provider(issuer, {
   cookies: { keys: ['only for tests'] },
   scopes: ['openid', 'offline_access', 'read'],
   pkce: { required: () => true },
-  rotateRefreshToken: true,
+  rotateRefreshToken: settings.rotate,
   issueRefreshToken: async (ctx, client, code) => code.scopes.has('offline_access'),
   features: {
     deviceFlow: { enabled: true },

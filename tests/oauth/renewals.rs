@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tenantd::credential::oauth::{Client, Document, Login};
@@ -44,10 +45,17 @@ fn ready(directory: &Path, plan: &LoginPlan, renew: bool) -> Result<Document, (T
         File::options().create(true).append(true).open(directory.join("lock")).expect("a lock");
     let tenant = TenantId::parse("acme").expect("an id");
     let account = Account { name: "tracker".into(), user: None };
-    let login =
-        Login { store: &store, tenant: &tenant, account: &account, plan, lock: lock.as_fd() };
+    let until = Instant::now() + Duration::from_secs(30);
+    let login = Login {
+        store: &store,
+        tenant: &tenant,
+        account: &account,
+        plan,
+        lock: lock.as_fd(),
+        until,
+    };
     let ready = login.ready(&Client::new(None), renew);
-    ready.map(|ready| ready.document).map_err(|error| (error.trouble, error.reason))
+    ready.map_err(|error| (error.trouble, error.reason))
 }
 
 /// A provider with a login of it in a store.

@@ -41,6 +41,8 @@ pub enum CredentialCommand {
     Rotate(SetCredential),
     /// Store the secrets of a .env file or of an MCP client's configuration
     Import(ImportCredentials),
+    /// Make the key of the encrypted files (store = "encrypted-file")
+    Init(InitCredential),
 }
 
 /// `credential set`, `credential rotate`
@@ -54,6 +56,20 @@ pub struct SetCredential {
     #[arg(value_name = "NAME")]
     pub name: String,
     /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+}
+
+const INIT: &str = "\
+As root, on a machine with systemd, the key is encrypted for the machine (its TPM, or its host key) and given to the \
+service alone: LoadCredentialEncrypted= in its unit. Elsewhere it is a file that only its owner can read, in the state \
+directory. A key that is there is never replaced.";
+
+/// `credential init`
+#[derive(Debug, Args)]
+#[command(after_help = INIT)]
+pub struct InitCredential {
+    /// Whose: root's is the system's, anyone else's their own, unless said otherwise.
     #[command(flatten)]
     pub which: Which,
 }

@@ -4,6 +4,7 @@
 //! session door. It is never an argument, never in a message, and this process leaves no core.
 
 mod import;
+mod init;
 mod list;
 mod prompt;
 
@@ -40,6 +41,7 @@ pub(super) fn run(args: &Credential) -> anyhow::Result<u8> {
         CredentialCommand::List(args) => list(args),
         CredentialCommand::Remove(args) => remove(args),
         CredentialCommand::Import(args) => import::run(args),
+        CredentialCommand::Init(args) => init::run(args),
     }
 }
 
@@ -88,11 +90,20 @@ fn stored(tenant: &TenantId, name: &str, kept: &Kept) -> String {
 
 /// The secret, from a person or from a pipe.
 fn read(tenant: &TenantId, name: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    from_stdin(&format!("{name} of {tenant}"))
+}
+
+fn from_stdin(what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let stdin = io::stdin();
     if stdin.is_terminal() {
-        return prompt::ask(stdin.as_fd(), &format!("{name} of {tenant}"));
+        return prompt::ask(stdin.as_fd(), what);
     }
     whole(&mut stdin.lock())
+}
+
+/// A secret that another command needs: typed twice and not shown, or all of stdin.
+pub(super) fn secret(what: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    from_stdin(what).map_err(prompt::obey)
 }
 
 /// All of it, without its one trailing newline.
@@ -156,7 +167,7 @@ fn removed(tenant: &TenantId, name: &str, reply: &RemovedReply) -> String {
 }
 
 /// Asks the supervisors that are meant, until one knows what it is about.
-fn ask<T>(
+pub(super) fn ask<T>(
     which: super::args::Which,
     mut question: impl FnMut(&mut Control) -> Result<Option<T>, Failure>,
 ) -> anyhow::Result<T> {

@@ -20,7 +20,7 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Document {
     /// The version of this shape, for a later program.
-    version: u32,
+    pub version: u32,
     /// What servers are called with.
     pub access_token: Zeroizing<String>,
     /// What the next one is got with; none where the server gives none.

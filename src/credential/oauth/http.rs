@@ -71,6 +71,12 @@ impl Client {
         Self { within, ..self }
     }
 
+    /// A client like this one, whose exchanges take no longer than `most`.
+    #[must_use]
+    pub fn at_most(&self, most: Duration) -> Self {
+        Self::new(self.ca_file.as_deref()).within(self.within.min(most))
+    }
+
     pub(super) async fn get(&self, url: &str) -> Result<Answer, OauthError> {
         self.ask(url, Body::Nothing, None).await
     }

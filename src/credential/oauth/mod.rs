@@ -33,8 +33,7 @@ pub use http::Client;
 pub use loopback::Callback;
 pub use metadata::Server;
 pub use register::register;
-pub(super) use renew::within_runtime;
-pub use renew::{Login, MARGIN_MAX, Ready, needs_renewal};
+pub use renew::{Login, MARGIN_MAX, needs_renewal};
 pub use revoke::revoke;
 pub use token::{Granted, exchange, refresh};
 

@@ -12,10 +12,11 @@
 //! and as good as the server still takes it.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::document::Document;
 use super::http::Client;
+use super::revoke::revoke;
 use super::{OauthError, token};
 use crate::credential::{Opened, StoreError};
 use crate::names::TenantId;
@@ -26,16 +27,12 @@ pub const MARGIN_MAX: i64 = 300;
 /// A clock that seems to have gone back by more than this since the token came cannot be trusted to tell when it
 /// ends, seconds.
 const CLOCK_BACK: i64 = 60;
+/// What is left to a process at the least once a server has answered, so that the answer is stored.
+const STORE_TAKES: Duration = Duration::from_secs(4);
+/// Less than this is no time to ask a server.
+const ASK_MIN: Duration = Duration::from_secs(2);
 /// How often a document that came is tried to be stored: there is no second copy of it anywhere.
 const STORE_TRIES: usize = 3;
-
-/// A login whose token can be handed over.
-pub struct Ready {
-    /// The login.
-    pub document: Document,
-    /// Why the token was not renewed although it should have been; it is still valid.
-    pub late: Option<OauthError>,
-}
 
 /// One account's login, in the store that holds it.
 pub struct Login<'a> {
@@ -49,6 +46,8 @@ pub struct Login<'a> {
     pub plan: &'a LoginPlan,
     /// A file of the tenant's that every refresher locks (a byte of it for each account).
     pub lock: BorrowedFd<'a>,
+    /// When this process ends, whatever it is doing.
+    pub until: Instant,
 }
 
 impl Login<'_> {
@@ -57,19 +56,17 @@ impl Login<'_> {
     ///
     /// # Errors
     /// [`StoreError`], of each kind of trouble.
-    pub fn ready(&self, client: &Client, renew: bool) -> Result<Ready, StoreError> {
+    pub fn ready(&self, client: &Client, renew: bool) -> Result<Document, StoreError> {
         let found = self.read()?;
         if !renew && !needs_renewal(&found, now()) {
-            return Ok(Ready { document: found, late: None });
+            return Ok(found);
         }
-        let _lock = Lock::take(self.lock, self.account).map_err(|error| {
-            StoreError::new(Trouble::Refused, format!("cannot lock the login: {error}"))
-        })?;
+        let _lock = self.locked()?;
         // Another may have renewed it while this one waited.
         let current = self.read()?;
         let renewed = current.access_token != found.access_token;
         if renewed && !needs_renewal(&current, now()) {
-            return Ok(Ready { document: current, late: None });
+            return Ok(current);
         }
         self.renew(client, current)
     }
@@ -94,27 +91,72 @@ impl Login<'_> {
         Ok(document)
     }
 
-    fn renew(&self, client: &Client, current: Document) -> Result<Ready, StoreError> {
+    /// Tells the server that the login is over (RFC 7009), and forgets it, whatever the server says to that.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it could not be forgotten. What hindered the telling is the value: nothing where it
+    /// was told.
+    pub fn end(&self, client: &Client) -> Result<Option<String>, StoreError> {
+        let _lock = self.locked()?;
+        let stored = self.store.get(self.account)?;
+        let told = match stored.map(|bytes| Document::parse(&bytes)) {
+            Some(Ok(document)) => self.tell_end(client, &document),
+            Some(Err(_)) | None => None,
+        };
+        self.store.remove(self.account)?;
+        Ok(told)
+    }
+
+    /// Why the server could not be told, if it could not.
+    fn tell_end(&self, client: &Client, document: &Document) -> Option<String> {
+        let client = match self.in_time(client) {
+            Ok(client) => client,
+            Err(error) => return Some(error.reason),
+        };
+        match within_runtime(revoke(&client, document)) {
+            Ok(true) => None,
+            Ok(false) => Some("its server has no place to be told that a login is over".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn locked(&self) -> Result<Lock<'_>, StoreError> {
+        Lock::take(self.lock, self.account).map_err(|error| {
+            StoreError::new(Trouble::Refused, format!("cannot lock the login: {error}"))
+        })
+    }
+
+    /// The client, so that it gives up while there is still time to store what came.
+    fn in_time(&self, client: &Client) -> Result<Client, StoreError> {
+        let left = self.until.saturating_duration_since(Instant::now()).saturating_sub(STORE_TAKES);
+        if left < ASK_MIN {
+            let what = format!("no time is left to renew \"{}\"", self.account.name);
+            return Err(StoreError::new(Trouble::TimedOut, what));
+        }
+        Ok(client.at_most(left))
+    }
+
+    fn renew(&self, client: &Client, current: Document) -> Result<Document, StoreError> {
         if current.refresh_token.is_none() {
             return match left(&current, now()) {
                 Some(0) => Err(self.over("it has ended, and the server gave no refresh token")),
-                _ => Ok(Ready { document: current, late: None }),
+                _ => Ok(current),
             };
         }
         // What could hinder the storing shall do so now, while the server still takes the old token.
         self.store.set(self.account, &current.to_bytes())?;
-        match within_runtime(token::refresh(client, &current)) {
+        let client = self.in_time(client)?;
+        match within_runtime(token::refresh(&client, &current)) {
             Ok(granted) => {
                 let document = current.renewed(granted);
                 self.keep(&document)?;
-                Ok(Ready { document, late: None })
+                Ok(document)
             }
             Err(error @ OauthError::Refused { .. }) if !is_passing(&error) => {
                 Err(self.over(&error.to_string()))
             }
-            Err(error) if left(&current, now()) != Some(0) => {
-                Ok(Ready { document: current, late: Some(error) })
-            }
+            // Not now, then later: the token is good until its end.
+            Err(_) if left(&current, now()) != Some(0) => Ok(current),
             Err(error) => {
                 let what =
                     format!("\"{}\" has ended and cannot be renewed: {error}", self.account.name);
@@ -172,7 +214,7 @@ fn now() -> i64 {
 }
 
 /// One request from a plain thread; stores of D-Bus do not work within an async task.
-pub(in crate::credential) fn within_runtime<T>(
+fn within_runtime<T>(
     request: impl Future<Output = Result<T, OauthError>>,
 ) -> Result<T, OauthError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

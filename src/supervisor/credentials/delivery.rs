@@ -19,12 +19,13 @@ use crate::names::{ServerName, TenantId};
 use crate::supervisor::child::{NotReady, Prepared};
 use crate::supervisor::house::House;
 use crate::supervisor::message::{CellNews, Message};
-use crate::wire::credential::{Account, Trouble, Wanted};
+use crate::supervisor::secrets::SecretNews;
+use crate::wire::credential::{Account, Trouble};
 use crate::wire::stage::Place;
 use crate::wire::{Holder, Identity, ToMux};
 
 /// The longest that a start waits for its secrets: a person may have to unlock the store meanwhile.
-const WITHIN: Duration = Duration::from_secs(25);
+pub(in crate::supervisor) const WITHIN: Duration = Duration::from_secs(25);
 
 /// A running child that has secrets.
 #[derive(Debug)]
@@ -120,11 +121,6 @@ fn person(holder: &Holder) -> Identity {
     Identity { uid: holder.uid, gid: holder.gid, groups: holder.groups.clone() }
 }
 
-/// As it is wanted by who is not told of a refusal.
-pub(super) fn plain(account: Account) -> Wanted {
-    Wanted { account, login: None, renew: false }
-}
-
 impl House {
     /// Has those of a server's secrets that go there handed over before it starts; nothing where none does.
     ///
@@ -150,7 +146,7 @@ impl House {
         let theirs = accounts.iter().any(|account| account.user.is_some());
         let person = holder.filter(|_| theirs).map(person);
         let within = WITHIN.min(server.start_timeout);
-        let accounts = accounts.into_iter().map(plain).collect();
+        let accounts = accounts.into_iter().map(|one| self.asked(&tenant.id, one, false)).collect();
         self.fetch(&tenant.id, person.as_ref(), accounts, within).map(Some)
     }
 
@@ -211,7 +207,7 @@ impl House {
             all.iter().filter(|(child, its)| Some(**child) != but && its.has(server, account));
         let (mut children, mut runs) = (Vec::new(), Vec::new());
         for (child, its) in have {
-            let accounts = vec![plain(account.clone())];
+            let accounts = vec![self.asked(tenant, account.clone(), false)];
             let run = its.way.as_ref().filter(|_| live.is_some()).map(|way| {
                 self.hand_over(tenant, its.person.as_ref(), accounts, WITHIN, way.as_fd())
             });
@@ -229,13 +225,37 @@ impl House {
             let (house, tenant, server) = (self.handle.clone(), tenant.clone(), server.clone());
             tokio::task::spawn_local(async move {
                 let outcome = run.finish().await;
-                if let Some((_, _, reason)) = outcome.failed.into_iter().next() {
-                    let news = CellNews::NotRenewed { child, server, reason };
-                    // Without a loop there is nobody to tell.
-                    let _ = house.say(Message::Cell { tenant, cell: number, news }).await;
-                }
+                // Without a loop there is nobody to tell.
+                let _ = match outcome.failed.into_iter().next() {
+                    Some((_, _, reason)) => {
+                        let news = CellNews::NotRenewed { child, server, reason };
+                        house.say(Message::Cell { tenant, cell: number, news }).await
+                    }
+                    None => {
+                        let news = SecretNews::Met(outcome.did);
+                        house.say(Message::Secret { tenant, news }).await
+                    }
+                };
             });
         }
+    }
+
+    /// As who the store is opened for those who run with this secret, where that matters; nothing where nobody
+    /// does.
+    pub(in crate::supervisor) fn runs_with(
+        &self,
+        tenant: &TenantId,
+        account: &Account,
+    ) -> Option<Option<Identity>> {
+        let configured = self.registry.get(tenant)?;
+        let cell = self.cells.get(tenant)?;
+        let holds = |its: &&Receiver| {
+            let named =
+                |one: &Credential| one.name == account.name && one.servers.contains(&its.server);
+            configured.credentials.iter().any(named) && its.has(&its.server, account)
+        };
+        let receiver = cell.receivers.values().chain(cell.injected.values()).find(holds)?;
+        Some(receiver.person.clone().filter(|_| account.user.is_some()))
     }
 
     /// Starts these children of a server anew, drained, and tries again what waits.

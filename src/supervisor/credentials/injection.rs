@@ -8,12 +8,13 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use super::Run;
-use super::delivery::{To, plain, sent};
+use super::delivery::{To, sent};
 use crate::config::tenant::Scope;
 use crate::names::{ServerName, TenantId};
 use crate::supervisor::house::House;
 use crate::supervisor::message::{CellNews, Message};
-use crate::wire::credential::{Account, Wanted};
+use crate::supervisor::secrets::SecretNews;
+use crate::wire::credential::Account;
 
 /// How often one secret is renewed for egress, at most.
 const EVERY: Duration = Duration::from_secs(30);
@@ -67,7 +68,7 @@ impl House {
         account: &Account,
     ) -> Option<Result<Run, String>> {
         let its = self.cells.get(tenant)?.injected.get(&child)?;
-        let wanted = vec![Wanted { renew: true, ..plain(account.clone()) }];
+        let wanted = vec![self.asked(tenant, account.clone(), true)];
         let run = self.hand_over(tenant, its.person(), wanted, WITHIN, its.way()?.as_fd());
         Some(run.map_err(|error| error.reason))
     }
@@ -99,7 +100,9 @@ async fn finish(
         tracing::warn!(%tenant, "the credential {} was not renewed: {reason}", account.name);
         return;
     }
-    let news = CellNews::Renewed { child, account };
     // Without a loop there is nobody to tell.
+    let news = SecretNews::Met(outcome.did);
+    let _ = house.say(Message::Secret { tenant: tenant.clone(), news }).await;
+    let news = CellNews::Renewed { child, account };
     let _ = house.say(Message::Cell { tenant, cell, news }).await;
 }

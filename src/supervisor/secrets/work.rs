@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use super::SECRET_TAKES;
 use crate::auth::{Ids, Principal};
-use crate::control::{ControlError, RemovedReply};
+use crate::control::{ControlError, LoggedOutReply, RemovedReply};
 use crate::names::TenantId;
 use crate::policy::reason::{CONFIGURATION, UNAVAILABLE, refusal};
+use crate::supervisor::child::NotReady;
 use crate::supervisor::credentials::Outcome;
 use crate::supervisor::message::Reply;
 use crate::supervisor::status::answer;
-use crate::wire::credential::{Account, Source, Trouble};
+use crate::wire::credential::{Account, Source, Trouble, Wanted};
 use crate::wire::{Answer, Identity, Refusal};
 
 /// Somebody hands over a secret to be kept.
@@ -51,6 +52,12 @@ pub(in crate::supervisor) enum SecretNews {
     Done(Box<Work>, Outcome),
     /// The index was written, or why not.
     Written(Result<(), String>),
+    /// The token of a login is to be renewed; with the number of its timer.
+    Due(Account, u64),
+    /// The role handed these over, until then.
+    Met(Vec<(Account, Option<i64>)>),
+    /// What came of a renewal: until when the next token holds, or why there is none.
+    Renewed(Account, Result<Option<i64>, NotReady>),
 }
 
 /// A deed on the secrets of one tenant, in line or at work.
@@ -60,6 +67,8 @@ pub(in crate::supervisor) enum Work {
     Keep { ask: SetAsk, account: Account },
     /// Forget these.
     Forget { accounts: Vec<Account>, asker: Identity, reply: Reply<RemovedReply> },
+    /// End this login.
+    Logout { wanted: Wanted, asker: Identity, reply: Reply<LoggedOutReply> },
     /// Write down what was learnt by the way.
     Note,
 }
@@ -70,6 +79,7 @@ impl Work {
         match self {
             Self::Keep { ask, .. } => ask.deadline < Instant::now() + SECRET_TAKES,
             Self::Forget { reply, .. } => reply.is_closed(),
+            Self::Logout { reply, .. } => reply.is_closed(),
             Self::Note => false,
         }
     }
@@ -78,6 +88,9 @@ impl Work {
         match self {
             Self::Keep { ask, .. } => told(&ask.reply, Err(unavailable(why, "busy"))),
             Self::Forget { reply, .. } => {
+                answer(reply, Err(ControlError::Failed { reason: why.to_owned() }));
+            }
+            Self::Logout { reply, .. } => {
                 answer(reply, Err(ControlError::Failed { reason: why.to_owned() }));
             }
             Self::Note => {}
@@ -90,6 +103,10 @@ impl Work {
                 told(&ask.reply, Err(trouble_refusal(tenant, &ask.name, trouble, why)));
             }
             Self::Forget { reply, .. } => {
+                let (trouble, reason) = (trouble.as_str().to_owned(), why.to_owned());
+                answer(reply, Err(ControlError::StoreFailed { trouble, reason }));
+            }
+            Self::Logout { reply, .. } => {
                 let (trouble, reason) = (trouble.as_str().to_owned(), why.to_owned());
                 answer(reply, Err(ControlError::StoreFailed { trouble, reason }));
             }
