@@ -107,7 +107,8 @@ fn stdin_is_taken_whole_and_a_rotation_needs_something_to_rotate() {
 fn a_secret_on_the_command_line_is_refused_and_not_repeated() {
     let home = acme();
     let value = format!("--value={PLANTED}");
-    for words in [&[PLANTED][..], &[&value], &["--", PLANTED], &[PLANTED, OTHER], &["-x", PLANTED]] {
+    for words in [&[PLANTED][..], &[&value], &["--", PLANTED], &[PLANTED, OTHER], &["-x", PLANTED]]
+    {
         for deed in ["set", "rotate"] {
             let line: Vec<_> =
                 ["credential", deed, "acme", "token"].iter().chain(words).copied().collect();

@@ -11,15 +11,43 @@ use super::jsonc::{Kind, Node};
 
 /// Parts of names that say secret.
 const NAMES: [&str; 16] = [
-    "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "PWD", "APIKEY", "API_KEY", "ACCESS_KEY",
-    "PRIVATE_KEY", "SECRET_KEY", "AUTH_KEY", "CREDENTIAL", "BEARER", "PAT", "KEY",
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "PWD",
+    "APIKEY",
+    "API_KEY",
+    "ACCESS_KEY",
+    "PRIVATE_KEY",
+    "SECRET_KEY",
+    "AUTH_KEY",
+    "CREDENTIAL",
+    "BEARER",
+    "PAT",
+    "KEY",
 ];
 /// Names that say so and are none: they name a file, or something public.
 const NOT: [&str; 6] = ["_FILE", "_PATH", "_DIR", "_ID", "PUBLIC_KEY", "_URL"];
 /// How the secrets of well-known services begin.
 const PREFIXES: [&str; 16] = [
-    "ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "sk-", "sk_live_", "rk_live_", "xoxb-", "xoxp-",
-    "xapp-", "AKIA", "AIza", "eyJ", "npm_", "-----BEGIN",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "sk-",
+    "sk_live_",
+    "rk_live_",
+    "xoxb-",
+    "xoxp-",
+    "xapp-",
+    "AKIA",
+    "AIza",
+    "eyJ",
+    "npm_",
+    "-----BEGIN",
 ];
 /// Where clients keep their servers.
 const SERVERS: [&str; 3] = ["mcpServers", "servers", "context_servers"];
