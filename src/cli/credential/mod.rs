@@ -3,6 +3,7 @@
 //! A value is read here into memory that is zeroed, sealed into a descriptor and handed to the supervisor's
 //! session door. It is never an argument, never in a message, and this process leaves no core.
 
+mod import;
 mod init;
 mod list;
 mod prompt;
@@ -39,6 +40,7 @@ pub(super) fn run(args: &Credential) -> anyhow::Result<u8> {
         CredentialCommand::Rotate(args) => set(args, true),
         CredentialCommand::List(args) => list(args),
         CredentialCommand::Remove(args) => remove(args),
+        CredentialCommand::Import(args) => import::run(args),
         CredentialCommand::Init(args) => init::run(args),
     }
 }
@@ -159,8 +161,7 @@ fn removed(tenant: &TenantId, name: &str, reply: &RemovedReply) -> String {
         None => format!("{name} of {tenant} is removed\n"),
     };
     let mut lines: String = reply.removed.iter().map(line).collect();
-    lines
-        .push_str(&format!("a server that runs has it until it ends (tenantd restart {tenant})\n"));
+    lines.push_str("servers that had it are started anew, and wait for another one\n");
     lines
 }
 
