@@ -39,10 +39,10 @@ pub enum CredentialCommand {
     Remove(RemoveCredential),
     /// Replace a secret that is set; servers that run get the new one
     Rotate(SetCredential),
-    /// Make the key of the encrypted files (store = "encrypted-file")
-    Init(InitCredential),
     /// Store the secrets of a .env file or of an MCP client's configuration
     Import(ImportCredentials),
+    /// Make the key of the encrypted files (store = "encrypted-file")
+    Init(InitCredential),
 }
 
 /// `credential set`, `credential rotate`

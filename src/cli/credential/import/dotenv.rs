@@ -30,7 +30,9 @@ pub(super) fn parse(file: &str) -> Result<Vec<Assignment>, usize> {
                 let line = || file.get(..at).unwrap_or_default().matches('\n').count() + 1;
                 let (value, to, refers) = value_at(file, value, end).ok_or_else(line)?;
                 found.push(Assignment { key, value, span: from..to, refers });
-                file.get(to..).and_then(|rest| rest.find('\n')).map_or(file.len(), |end| to + end + 1)
+                file.get(to..)
+                    .and_then(|rest| rest.find('\n'))
+                    .map_or(file.len(), |end| to + end + 1)
             }
         };
     }
@@ -109,7 +111,8 @@ mod tests {
         let file = "# no=1\nA=plain # said\n export B = 'a # b \\n'\nC=\"x\\ny \\\"z\\\"\"\nD=\"one\ntwo\"\n\
                     E=`t'\"`\nF=\n1X=no\nnothing\nG=${A}x\nH='${A}'\nI=last";
         let found = parse(file).expect("read");
-        let pairs: Vec<_> = found.iter().map(|one| (one.key.as_str(), one.value.as_str())).collect();
+        let pairs: Vec<_> =
+            found.iter().map(|one| (one.key.as_str(), one.value.as_str())).collect();
         let wanted = [
             ("A", "plain"),
             ("B", "a # b \\n"),

@@ -65,7 +65,11 @@ pub(super) fn run(args: &ImportCredentials) -> anyhow::Result<u8> {
         return Ok(code);
     }
     let backup = original.replace(&rewritten(&original.text, &found, &plan, &id, args.which)?)?;
-    writeln!(out, "{path} holds them no more; it is as it was, and yours alone, in {}", backup.display())?;
+    writeln!(
+        out,
+        "{path} holds them no more; it is as it was, and yours alone, in {}",
+        backup.display()
+    )?;
     writeln!(out, "remove that when all works: rm {}", backup.display())?;
     Ok(code)
 }
@@ -78,7 +82,8 @@ fn look(original: &Original) -> anyhow::Result<Vec<Found>> {
     };
     // A client's configuration begins with an object, perhaps after comments; an assignment does not.
     let begins = text.trim_start_matches('\u{feff}').trim_start();
-    let json = original.path.extension().is_some_and(|ending| ending == "json" || ending == "jsonc");
+    let json =
+        original.path.extension().is_some_and(|ending| ending == "json" || ending == "jsonc");
     if json || begins.starts_with('{') {
         let node = jsonc::parse(text).map_err(|line| wrong("this is not JSON", line))?;
         return Ok(found::in_client(text, &node));
@@ -100,7 +105,8 @@ fn tenant(args: &ImportCredentials) -> anyhow::Result<TenantLine> {
     match tenants.len() {
         1 => Ok(tenants.remove(0)),
         _ => {
-            let choices: Vec<_> = tenants.iter().take(8).map(|line| print::word(&line.id)).collect();
+            let choices: Vec<_> =
+                tenants.iter().take(8).map(|line| print::word(&line.id)).collect();
             let said = format!("name the tenant (choices: {})", choices.join(", "));
             Err(Failure::usage(said).into())
         }
@@ -128,7 +134,9 @@ fn described(found: &[Found], plan: &Plan, tenant: &TenantId) -> String {
     }
     for disputed in &plan.disputed {
         let disputed = print::cut(disputed, 300);
-        text.push_str(&format!("  {disputed}; left alone (tenantd credential set {tenant} NAME)\n"));
+        text.push_str(&format!(
+            "  {disputed}; left alone (tenantd credential set {tenant} NAME)\n"
+        ));
     }
     text
 }
@@ -176,7 +184,10 @@ fn rewritten(
                 }
                 (None, Spot::Assignment(span)) => (
                     span.clone(),
-                    format!("# {} is the credential {} of {tenant}, in tenantd", one.key, item.name),
+                    format!(
+                        "# {} is the credential {} of {tenant}, in tenantd",
+                        one.key, item.name
+                    ),
                 ),
                 (None, Spot::Text(span, kept)) => {
                     let note = format!("{kept}(in tenantd: credential {} of {tenant})", item.name);

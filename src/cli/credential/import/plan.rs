@@ -49,14 +49,15 @@ pub(super) fn plan(found: &[Found], lines: &[CredentialLine]) -> Plan {
         }
     }
     let value = |place: &usize| found.get(*place).map(|one| &one.value);
-    let (agreed, differ) = plan
-        .items
-        .into_iter()
-        .partition::<Vec<_>, _>(|item| item.places.iter().all(|p| value(p) == value(&item.places[0])));
+    let (agreed, differ) = plan.items.into_iter().partition::<Vec<_>, _>(|item| {
+        item.places.iter().all(|p| value(p) == value(&item.places[0]))
+    });
     plan.items = agreed;
-    plan.disputed.extend(differ.into_iter().map(|item| {
-        format!("{} has different values in {} places", item.name, item.places.len())
-    }));
+    plan.disputed.extend(
+        differ.into_iter().map(|item| {
+            format!("{} has different values in {} places", item.name, item.places.len())
+        }),
+    );
     plan
 }
 
@@ -121,7 +122,9 @@ pub(super) fn needed(found: &[Found], places: &[usize], servers: &[String]) -> S
         if servers.len() > 1 {
             let _ = match one.server.as_ref().filter(|server| servers.contains(server)) {
                 Some(server) => writeln!(text, "servers = [\"{server}\"]"),
-                None => writeln!(text, "# servers = [\"...\"]    # needed: of {}", servers.join(", ")),
+                None => {
+                    writeln!(text, "# servers = [\"...\"]    # needed: of {}", servers.join(", "))
+                }
             };
         }
         let variable: String = slug(&one.key).to_ascii_uppercase().replace('-', "_");
