@@ -71,6 +71,12 @@ impl World {
         })
     }
 
+    /// The command before one that is to run in it.
+    pub(crate) fn entering(&self) -> [String; 6] {
+        let pid = self.holder.id().to_string();
+        ["nsenter", "--net", "--mount", "--target", &pid, "--"].map(str::to_owned)
+    }
+
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
         let mut command = Command::new("nsenter");
