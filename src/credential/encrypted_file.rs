@@ -1,8 +1,10 @@
 //! Secrets in an encrypted file, one for each tenant: for machines without a keyring.
 //!
 //! The file is oo7's (GNOME Keyring's format for one application: AES-128-CBC with HMAC-SHA256, names as MACs).
-//! It replaces the file whole and looks for no other writer, so writers are kept apart here, by a lock, and what a
-//! killed one left is swept up. A file in which anything is wrong is never written to.
+//! oo7 0.6 looks for no other writer, and hears nothing of a write that fails (tokio's `sync_all` does not say it): on a
+//! full disk it puts half a file in the place of a whole one. So writers are kept apart here, by a lock; they write to a
+//! copy, which takes the file's place only after it was read back; and what a killed one left is swept up. A file in which
+//! anything is wrong is never written to.
 //!
 //! ```text
 //! <state>/secrets/            0700
@@ -21,12 +23,17 @@ use oo7::file::UnlockedKeyring;
 use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
-use super::{Opened, StoreError, key, stored_as};
+use super::{Opened, SERVICE, StoreError, key, stored_as};
 use crate::names::TenantId;
 use crate::wire::credential::{Account, Trouble};
 
+/// An account's name in the store.
+type Attributes = [(&'static str, String); 1];
+
 /// How oo7 begins the name of a file that is to replace another.
 const UNFINISHED: &str = ".tmpkeyring";
+/// The copy that is to take the file's place; its name too is swept up.
+const NEXT: &str = ".tmpkeyring.next";
 /// The largest file that is read, bytes: more than two hundred secrets of the largest size.
 const FILE_MAX: u64 = 16 * 1024 * 1024;
 /// The attribute that tells one secret from another.
@@ -66,24 +73,30 @@ impl File {
         self.place.join("keyring")
     }
 
-    /// The keyring, all of which can be read; an empty one where there is no file.
-    fn load(&self) -> Result<UnlockedKeyring, StoreError> {
-        let path = self.path();
-        look_at(&path).map_err(|error| self.unreadable(&error))?;
+    /// The keyring in this file, all of which can be read; an empty one where there is no file.
+    fn load(&self, path: &Path) -> Result<UnlockedKeyring, StoreError> {
+        look_at(path).map_err(|error| self.unreadable(&error))?;
         let secret = Secret::blob(self.secret.as_slice());
         self.runtime.block_on(async {
-            let keyring = UnlockedKeyring::load(&path, secret).await;
+            let keyring = UnlockedKeyring::load(path, secret).await;
             let keyring = keyring.map_err(|error| self.cannot("read", &error))?;
             let items = keyring.items().await.map_err(|error| self.cannot("read", &error))?;
             if items.iter().any(Result::is_err) { Err(self.damaged()) } else { Ok(keyring) }
         })
     }
 
-    /// Changes the keyring, alone and for good.
-    fn change<F>(&self, act: impl FnOnce(UnlockedKeyring) -> F) -> Result<(), StoreError>
-    where
-        F: Future<Output = Result<(), oo7::file::Error>>,
-    {
+    fn look_up(
+        &self,
+        keyring: &UnlockedKeyring,
+        attributes: &Attributes,
+    ) -> Result<Option<Secret>, StoreError> {
+        let found = self.runtime.block_on(keyring.lookup_item(attributes));
+        let found = found.map_err(|error| self.cannot("read", &error))?;
+        Ok(found.map(|item| item.as_unlocked().secret()))
+    }
+
+    /// Gives an account another value, or none; alone, and for good.
+    fn change(&self, attributes: &Attributes, value: Option<&Secret>) -> Result<(), StoreError> {
         let cannot = |error: io::Error| refused(format!("{}: {error}", self.place.display()));
         make_private(&self.place).map_err(cannot)?;
         let lock = open_lock(&self.place.join("lock")).map_err(cannot)?;
@@ -93,15 +106,60 @@ impl File {
             }
         }
         sweep(&self.place);
-        let keyring = self.load()?;
-        let acted = self.runtime.block_on(act(keyring));
+        let next = self.place.join(NEXT);
+        let written = self.write(&next, attributes, value).and_then(|()| {
+            let replaced = fs::File::open(&next).and_then(|next| next.sync_all());
+            let replaced = replaced.and_then(|()| fs::rename(&next, self.path()));
+            // The new name is only there for good once the directory is.
+            replaced.and_then(|()| fs::File::open(&self.place)?.sync_all()).map_err(cannot)
+        });
         sweep(&self.place);
-        acted.map_err(|error| self.cannot("write", &error))?;
-        // The new name is only there for good once the directory is.
-        fs::File::open(&self.place).and_then(|place| place.sync_all()).map_err(cannot)
+        written
     }
 
-    fn attributes(&self, account: &Account) -> Result<[(&'static str, String); 1], StoreError> {
+    /// Writes what is to be there to another file, and reads it back.
+    fn write(
+        &self,
+        next: &Path,
+        attributes: &Attributes,
+        value: Option<&Secret>,
+    ) -> Result<(), StoreError> {
+        // What cannot be read is not gone beyond.
+        let before = self.load(&self.path())?;
+        match fs::copy(self.path(), next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(refused(format!("cannot write {}: {error}", next.display())));
+            }
+            _ => {}
+        }
+        let had = self.look_up(&before, attributes)?.is_some();
+        let keyring = self.load(next)?;
+        let count = self.runtime.block_on(async {
+            match value {
+                Some(value) => {
+                    let made = keyring.create_item(SERVICE, attributes, value.clone(), true).await;
+                    made.map(drop)
+                }
+                None => keyring.delete(attributes).await,
+            }
+            .map_err(|error| self.cannot("write", &error))?;
+            let before = before.n_items().await;
+            Ok(before - usize::from(had) + usize::from(value.is_some()))
+        })?;
+        let written = self.load(next).and_then(|written| {
+            let whole = self.runtime.block_on(written.n_items()) == count;
+            Ok(whole && self.look_up(&written, attributes)?.as_ref() == value)
+        });
+        match written {
+            Ok(true) => Ok(()),
+            _ => Err(refused(format!(
+                "{} could not be written whole and is as it was (the disk may be full: make room)",
+                self.path().display()
+            ))),
+        }
+    }
+
+    fn attributes(&self, account: &Account) -> Result<Attributes, StoreError> {
         Ok([(ACCOUNT, stored_as(&self.tenant, account)?)])
     }
 
@@ -140,27 +198,17 @@ impl File {
 
 impl Opened for File {
     fn get(&self, account: &Account) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        let attributes = self.attributes(account)?;
-        let keyring = self.load()?;
-        let found = self.runtime.block_on(keyring.lookup_item(&attributes));
-        let found = found.map_err(|error| self.cannot("read", &error))?;
-        Ok(found.map(|item| Zeroizing::new(item.as_unlocked().secret().as_bytes().to_vec())))
+        let found = self.look_up(&self.load(&self.path())?, &self.attributes(account)?)?;
+        Ok(found.map(|secret| Zeroizing::new(secret.as_bytes().to_vec())))
     }
 
     fn set(&self, account: &Account, value: &[u8]) -> Result<(), StoreError> {
-        let attributes = self.attributes(account)?;
-        let value = Secret::blob(value);
-        self.change(async |keyring| {
-            keyring.create_item("tenantd", &attributes, value, true).await.map(drop)
-        })
+        self.change(&self.attributes(account)?, Some(&Secret::blob(value)))
     }
 
     fn remove(&self, account: &Account) -> Result<(), StoreError> {
         let attributes = self.attributes(account)?;
-        if !self.path().exists() {
-            return Ok(());
-        }
-        self.change(async |keyring| keyring.delete(&attributes).await)
+        if self.path().exists() { self.change(&attributes, None) } else { Ok(()) }
     }
 }
 

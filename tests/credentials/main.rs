@@ -5,11 +5,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cli;
+mod delivery;
+mod door;
 mod encrypted_file;
 mod harm;
+mod house;
 mod init;
 mod keyutils;
+mod nowhere;
 mod prompts;
 mod role;
 mod secret_service;
 mod session;
+mod world;

@@ -12,4 +12,5 @@ mod journal;
 mod machine;
 mod people;
 mod restrictions;
+mod secrets;
 mod service;
