@@ -13,8 +13,12 @@ use crate::support::{Home, Session, own, puppet_tenant, said, tenantd};
 /// Tenants on the puppet, with encrypted files as their store.
 pub(crate) fn keep_in_files(home: &Home, system: bool) {
     home.settings("[credentials]\nstore = \"encrypted-file\"\n");
-    home.directory("state");
-    let key = home.path().join("state/tenantd.key");
+    let state = home.directory("state");
+    if system {
+        // As the supervisor makes it: servers pass through it to what is theirs.
+        fs::set_permissions(&state, Permissions::from_mode(0o711)).expect("chmod");
+    }
+    let key = state.join("tenantd.key");
     fs::write(&key, [7; 32]).expect("written");
     fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("chmod");
     if !system {
