@@ -11,6 +11,7 @@ mod door;
 mod encrypted_file;
 mod harm;
 mod house;
+mod import;
 mod init;
 mod keyutils;
 mod nowhere;

@@ -1,5 +1,7 @@
 //! The commands about secrets. None of them takes a secret as an argument.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Which;
@@ -10,6 +12,13 @@ On a terminal it is asked for twice and not shown; else the whole of stdin is ta
 newline. It is never an argument: those are seen by every process and kept by the shell.
 
 Where each user has one of their own (scope = \"user\") it is that of whoever runs this.";
+
+const IMPORT: &str = "\
+Nothing is shown but names. FILE is a .env file, or the configuration of an MCP client: Claude Desktop, Claude \
+Code (.mcp.json), Cursor, VS Code (mcp.json), Zed.
+
+What is stored is offered to be replaced in FILE; the file as it was stays beside it, readable by you alone, \
+until you remove it.";
 
 /// `credential`
 #[derive(Debug, Args)]
@@ -30,6 +39,8 @@ pub enum CredentialCommand {
     Remove(RemoveCredential),
     /// Replace a secret that is set; servers that run get the new one
     Rotate(SetCredential),
+    /// Store the secrets of a .env file or of an MCP client's configuration
+    Import(ImportCredentials),
     /// Make the key of the encrypted files (store = "encrypted-file")
     Init(InitCredential),
 }
@@ -89,6 +100,27 @@ pub struct RemoveCredential {
     /// That of this user, where each has one of their own (admin)
     #[arg(long, value_name = "USER")]
     pub of: Option<String>,
+    /// Which supervisor.
+    #[command(flatten)]
+    pub which: Which,
+}
+
+/// `credential import`
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT)]
+pub struct ImportCredentials {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The tenant; without it the only one that you may use
+    #[arg(value_name = "TENANT")]
+    pub tenant: Option<TenantId>,
+    /// Do it without asking: store, and replace in the file
+    #[arg(long)]
+    pub yes: bool,
+    /// Leave the file as it is
+    #[arg(long)]
+    pub keep: bool,
     /// Which supervisor.
     #[command(flatten)]
     pub which: Which,

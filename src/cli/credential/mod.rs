@@ -3,6 +3,7 @@
 //! A value is read here into memory that is zeroed, sealed into a descriptor and handed to the supervisor's
 //! session door. It is never an argument, never in a message, and this process leaves no core.
 
+mod import;
 mod init;
 mod list;
 mod prompt;
@@ -39,6 +40,7 @@ pub(super) fn run(args: &Credential) -> anyhow::Result<u8> {
         CredentialCommand::Rotate(args) => set(args, true),
         CredentialCommand::List(args) => list(args),
         CredentialCommand::Remove(args) => remove(args),
+        CredentialCommand::Import(args) => import::run(args),
         CredentialCommand::Init(args) => init::run(args),
     }
 }
