@@ -6,7 +6,7 @@
 use toml::de::{DeTable, DeValue};
 
 /// Keys of a tenant file with their effect in this version. `servers.NAME.` counts as `server.`.
-const TENANT: [&str; 36] = [
+const TENANT: [&str; 37] = [
     "name",
     "status",
     "trial_until",
@@ -42,6 +42,7 @@ const TENANT: [&str; 36] = [
     "sandbox.require",
     "sandbox.groups",
     "features",
+    "credential",
     "oauth",
 ];
 

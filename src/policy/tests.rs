@@ -63,6 +63,7 @@ fn tenant(id: &str, servers: Vec<Server>, grants: Vec<Grant>) -> Tenant {
             message_size: Limit::Unlimited,
         },
         credentials: Vec::new(),
+        logins: BTreeMap::new(),
         features: BTreeMap::new(),
         not_enforced: Vec::new(),
         digest: String::new(),

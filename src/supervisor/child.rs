@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,7 @@ pub(super) struct Prepared {
     pub(super) program: String,
     pub(super) data: OwnedFd,
     /// What egress is told of it.
-    way: Option<Way>,
+    pub(super) way: Option<Way>,
     /// What its control group may use.
     pub(super) bounds: Bounds,
     /// Its control group, made at the last moment.
@@ -47,7 +47,7 @@ pub(super) struct Prepared {
     /// Where those wait that egress puts into its requests.
     pub(super) injected: Option<Handover>,
     /// The authorities by which egress knows the hosts of those, where there are any.
-    authorities: Option<File>,
+    pub(super) authorities: Option<File>,
     /// For whom it is, where not for all.
     pub(super) holder: Option<Holder>,
 }
@@ -56,33 +56,6 @@ impl Prepared {
     /// What its tenant's egress must know, where its network is an allowlist.
     pub(super) fn way(&self) -> Option<&Way> {
         self.way.as_ref()
-    }
-
-    fn injects(&self) -> bool {
-        self.way.as_ref().is_some_and(|way| !way.inject.is_empty())
-    }
-
-    /// What egress is given beside it: where secrets wait, and whom it believes.
-    pub(super) fn for_egress(&self) -> Vec<BorrowedFd<'_>> {
-        let secrets = self.injected.as_ref().map(|injected| injected.reads.as_fd());
-        secrets
-            .zip(self.authorities.as_ref())
-            .map_or_else(Vec::new, |(secrets, authorities)| vec![secrets, authorities.as_fd()])
-    }
-
-    /// Lets it trust the authorities in this file besides the system's.
-    pub(super) fn trust(&mut self, ca_file: &Path, layout: &Layout) -> Result<(), PrepareError> {
-        let failed = |source| PrepareError::Authorities { path: ca_file.to_owned(), source };
-        let bundle = ways::bundle(ca_file, &layout.state).map_err(failed)?;
-        if self.injects() {
-            self.authorities = Some(File::open(&bundle).map_err(failed)?);
-        }
-        let bundle = text(&bundle)?;
-        for (name, value) in ways::trust(&self.plan.network, &bundle) {
-            self.plan.env.entry(name).or_insert(value);
-        }
-        self.plan.view.read.push(bundle);
-        Ok(())
     }
 }
 
@@ -229,15 +202,7 @@ pub(super) fn prepare(
         authorities: None,
         holder,
     };
-    match ca_file {
-        Some(ca_file) => prepared.trust(ca_file, layout)?,
-        None if prepared.injects() => {
-            let failed =
-                |source| PrepareError::Authorities { path: "(the system's)".into(), source };
-            prepared.authorities = Some(ways::system_authorities().map_err(failed)?);
-        }
-        None => {}
-    }
+    prepared.believe(ca_file.as_deref(), layout)?;
     Ok(prepared)
 }
 
@@ -345,7 +310,7 @@ fn real(path: &Path) -> Result<PathBuf, PrepareError> {
     path.canonicalize().map_err(failed)
 }
 
-fn text(path: &Path) -> Result<String, PrepareError> {
+pub(super) fn text(path: &Path) -> Result<String, PrepareError> {
     path.to_str().map(str::to_owned).ok_or_else(|| PrepareError::NotText(path.to_owned()))
 }
 

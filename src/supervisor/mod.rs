@@ -12,6 +12,7 @@
 mod adopt;
 mod api;
 mod attend;
+mod authorities;
 mod birth;
 mod cell;
 mod child;

@@ -127,7 +127,7 @@ io = "unlimited"
 message_size = "4MiB"
 
 [sandbox]
-network = ["db.acme.lan:5432", "*.example.com:443"]
+network = ["db.acme.lan:5432", "*.example.com:443", "api.github.com:443"]
 read = ["/opt/tenantd-test"]
 write = ["/srv/tenantd-test/extra"]
 tmp = "64MiB"

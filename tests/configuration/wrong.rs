@@ -172,6 +172,38 @@ const WRONG: &[(&str, &str)] = &[
         "inject names no host",
     ),
     (
+        "server.command = \"sh\"\nsandbox.network = [\"a:443\"]\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"a\", \"b.lan\"] }\n",
+        "cannot reach b.lan, to which inject sends a credential; add \"b.lan:443\" to its sandbox.network",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"a:80\"]\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"a\"] }\n",
+        "add \"a:443\" to its sandbox.network",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"*.b.lan:443\"]\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"b.lan\"] }\n",
+        "cannot reach b.lan",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = \"host\"\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"a\"] }\n",
+        "it has the host's; write sandbox.network = [\"a:443\"]",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"a:443\"]\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"a\"], header = \"Host\" }\n",
+        "header = \"Host\" cannot hold a secret",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"a:443\"]\n[[credential]]\nname = \"x\"\ninject = { hosts = [\"a\", \"A\"] }\n",
+        "\"A\" is in hosts twice",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"a:443\", \"b:443\"]\n[[credential]]\nname = \"x.y\"\ninject = { hosts = [\"a\"] }\n[[credential]]\nname = \"X_Y\"\ninject = { hosts = [\"b\"] }\n",
+        "x-y.tenantd.internal of server \"main\" has two credentials",
+    ),
+    (
+        "server.command = \"sh\"\nsandbox.network = [\"x.tenantd.internal:80\"]\n",
+        "is a name of tenantd's own",
+    ),
+    (
         "[servers.a]\ncommand = \"sh\"\n[servers.b]\ncommand = \"sh\"\n[[credential]]\nname = \"x\"\nenv = \"X\"\n",
         "does not say which of several servers gets it",
     ),
@@ -305,7 +337,7 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
         "[server]\ncommand = \"sh\"\nenv = { KEY = 5551234 }\n",
         "[server]\ncommand = \"sh\"\nenv = { KEY = \"5551234{Data}\" }\n",
         "server.command = \"sh\"\n[[credential]]\nname = \"5551234 \"\nenv = \"A\"\n",
-        "server.command = \"sh\"\n[[credential]]\nname = \"a\"\ninject = { hosts = [\"a\"], value = \"5551234\" }\n",
+        "server.command = \"sh\"\nsandbox.network = [\"a:443\"]\n[[credential]]\nname = \"a\"\ninject = { hosts = [\"a\"], value = \"5551234\" }\n",
         "server.command = \"sh\"\n[oauth.a]\nissuer = \"https://a:5551234@b.c\"\n",
     ] {
         let said = about(text);

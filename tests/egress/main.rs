@@ -6,6 +6,7 @@
 mod support;
 
 mod bounds;
+mod injected;
 mod judged;
 mod lives;
 mod postgres;

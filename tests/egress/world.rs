@@ -71,10 +71,16 @@ impl World {
         })
     }
 
-    /// Starts a supervisor in it.
-    pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
+    /// A command that does another one in it.
+    pub(crate) fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--mount", "--target", &self.holder.id().to_string(), "--"]);
+        command
+    }
+
+    /// Starts a supervisor in it.
+    pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
+        let mut command = self.enter();
         if let Some(user) = test_user() {
             command.args(["setpriv", "--clear-groups", "--reuid", &user.uid.to_string()]);
             command.args(["--regid", &user.gid.to_string(), "--"]);

@@ -1,7 +1,7 @@
 //! What a program can make grow is bounded.
 
 use crate::egress::Egress;
-use crate::house::Authority;
+use crate::support::Authority;
 
 #[test]
 fn heads_are_bounded() {

@@ -3,7 +3,7 @@
 use tenantd::wire::egress::FromEgress;
 
 use crate::egress::{Egress, TOKEN};
-use crate::house::Authority;
+use crate::support::Authority;
 
 fn refused() -> FromEgress {
     let server = tenantd::names::ServerName::main();

@@ -9,7 +9,6 @@ mod support;
 mod bounds;
 mod credentials;
 mod egress;
-mod house;
 mod inner;
 mod refused;
 mod secrets;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use tenantd::config::tenant::Destination;
 
 use crate::egress::{Egress, Lead, NAME};
-use crate::house::Authority;
+use crate::support::Authority;
 
 #[test]
 fn requests_for_others_are_refused_before_anybody_hears_of_them() {

@@ -1,7 +1,7 @@
 //! The secret never comes back, however a host shows it.
 
 use crate::egress::{Egress, TOKEN};
-use crate::house::Authority;
+use crate::support::Authority;
 
 /// What stands for the whole token.
 fn mark() -> String {

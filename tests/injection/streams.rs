@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::egress::{Egress, TOKEN};
-use crate::house::Authority;
+use crate::support::Authority;
 
 #[test]
 fn an_event_arrives_before_the_next_has_left() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::egress::{Egress, NAME, TOKEN};
-use crate::house::Authority;
+use crate::support::Authority;
 
 #[test]
 fn a_request_in_plain_http_arrives_by_https_with_the_credential() {

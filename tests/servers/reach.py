@@ -6,6 +6,8 @@ import os
 import socket
 import ssl
 import sys
+import urllib.error
+import urllib.request
 
 WITHIN = 20
 
@@ -84,7 +86,56 @@ def authorities():
     return {"names": [value for one in found for part in one["subject"] for key, value in part if key == "commonName"]}
 
 
-TOOLS = {tool.__name__: tool for tool in (dial, proxied, hold, drop, resolve, environment, authorities)}
+def request(url, method="GET", body=None):
+    """Asks a web server, as any Python program would."""
+    asked = urllib.request.Request(url, data=body and body.encode(), method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=60) as answer:
+            return {"status": answer.status, "heard": answer.read().decode()}
+    except urllib.error.HTTPError as error:
+        return {"status": error.code, "heard": error.read().decode()}
+
+
+def readable():
+    """Everything that this process can read of files, of processes, and of their memory, piece by piece."""
+    for top, directories, files in os.walk("/"):
+        if top == "/":
+            directories[:] = [name for name in directories if name not in ("usr", "proc", "sys", "dev")]
+        for name in files:
+            yield os.path.join(top, name), [(0, 1 << 26)]
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        for name in ("environ", "cmdline"):
+            yield f"/proc/{process}/{name}", [(0, 1 << 20)]
+        try:
+            with open(f"/proc/{process}/maps") as maps:
+                lines = [line.split() for line in maps]
+        except OSError:
+            continue
+        spans = [[int(edge, 16) for edge in line[0].split("-")] for line in lines if line[1][0] == "r"]
+        yield f"/proc/{process}/mem", [(start, end - start) for start, end in spans]
+
+
+def find(before, after):
+    """Where something stands that is told in two parts, so that looking for it does not make it."""
+    before, after, places, looked = before.encode(), after.encode(), [], 0
+    for path, spans in readable():
+        try:
+            with open(path, "rb", buffering=0) as file:
+                for start, length in spans:
+                    file.seek(start)
+                    part = file.read(min(length, 1 << 26))
+                    looked += 1
+                    at = part.find(before)
+                    while at >= 0:
+                        if part[at + len(before) :].startswith(after):
+                            places.append(path)
+                        at = part.find(before, at + 1)
+        except (OSError, OverflowError, ValueError):
+            continue
+    return {"places": places, "looked": looked}
+
+
+TOOLS = {tool.__name__: tool for tool in (dial, proxied, hold, drop, resolve, environment, authorities, request, find)}
 
 
 def call(params):

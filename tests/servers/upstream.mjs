@@ -1,5 +1,5 @@
-// A host behind HTTPS that records what it saw. Started by tests with the files of its key and its chain, and
-// with "h1" where it is to speak HTTP/1.1 only. Says its port, then one line of JSON for each request, when
+// A host behind HTTPS that records what it saw. Started by tests with the files of its key and its chain,
+// "h1" where it is to speak HTTP/1.1 only, and its address. Says its port, then one line of JSON for each request, when
 // its head has come and when its body has. Takes commands as lines of JSON on stdin:
 //   {"accept": "TOKEN"}  from now on, other tokens are answered 401; null takes all
 //   {"go": true}         the next event of /events leaves
@@ -10,7 +10,7 @@ import { createServer } from "node:https";
 import { createInterface } from "node:readline";
 import { gzipSync } from "node:zlib";
 
-const [key, cert, protocol] = process.argv.slice(2);
+const [key, cert, protocol, at] = process.argv.slice(2);
 const options = { key: readFileSync(key), cert: readFileSync(cert), allowHTTP1: true };
 const server = protocol === "h1" ? createServer(options) : createSecureServer(options);
 const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
@@ -129,4 +129,5 @@ server.on("request", (req, res) => {
     res.end(JSON.stringify({ method: req.method, url: req.url, bytes, sha256: hash.digest("hex") }));
   });
 });
-server.listen(0, "127.0.0.1", () => say({ port: server.address().port }));
+const [host, port] = at.split(":");
+server.listen(Number(port), host, () => say({ port: server.address().port }));

@@ -7,6 +7,7 @@
 mod door;
 mod groups;
 mod home;
+mod https;
 mod light;
 mod load;
 mod lots;
@@ -25,6 +26,7 @@ use std::process::Command;
 
 pub(crate) use door::{Thing, ask_door, door_answer, knock};
 pub(crate) use home::{Home, Supervisor, as_owner, as_test_user, own, test_user};
+pub(crate) use https::{Authority, Upstream};
 pub(crate) use light::{Ended, Light};
 pub(crate) use load::{Ending, Load, a_while};
 pub(crate) use lots::{Lots, amount};

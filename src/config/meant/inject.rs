@@ -88,6 +88,10 @@ pub(super) fn reaches(
     (name, hosts): (&str, &[String]),
     server: &Server,
 ) {
+    // Of what is none, enough was said.
+    if hosts.iter().any(|host| !patterns::is_host(host)) {
+        return;
+    }
     if let Some(long) = too_long(name, hosts) {
         let what = format!("{long} is too long to be a host name");
         case.report.add(span, what, "give the credential a shorter name");

@@ -1,4 +1,4 @@
-//! The hosts of these tests: a server of HTTPS on loopback that records what it saw, under an authority that
+//! Hosts for tests: a server of HTTPS on loopback that records what it saw, under an authority that
 //! the test makes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, Packages};
+use super::{DEADLINE, Packages};
 
 /// An authority, and the directory of its files.
 pub(crate) struct Authority {
@@ -53,12 +53,22 @@ impl Authority {
 
     /// A host that is called like this, which speaks "h1", or "h2" as well.
     pub(crate) fn host(&self, name: &str, protocol: &str) -> Option<Upstream> {
+        self.host_at(name, protocol, "127.0.0.1:0", Command::new("env"))
+    }
+
+    /// One at this place, started by a command that takes another.
+    pub(crate) fn host_at(
+        &self,
+        name: &str,
+        protocol: &str,
+        at: &str,
+        mut command: Command,
+    ) -> Option<Upstream> {
         let packages = Packages::find()?;
         self.certificate(name, "host", &format!("DNS:{name}"));
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/upstream.mjs");
-        let mut command = Command::new(packages.node());
-        command.arg(script).arg(self.path(&format!("{name}.key")));
-        command.arg(self.path(&format!("{name}.pem"))).arg(protocol);
+        command.arg(packages.node()).arg(script).arg(self.path(&format!("{name}.key")));
+        command.arg(self.path(&format!("{name}.pem"))).args([protocol, at]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("node");
         let out = BufReader::new(child.stdout.take().expect("a pipe"));
