@@ -60,7 +60,8 @@ fn a_secret_is_nowhere_but_in_its_server() {
     let mut session = supervisor.connect("acme");
     session.open(Era::Legacy);
     // It is not asked for: what a server says goes through its mux.
-    let lengths = shell(&mut session, "echo ${#API_TOKEN}; wc -c < $CREDENTIALS_DIRECTORY/cert.pem");
+    let lengths =
+        shell(&mut session, "echo ${#API_TOKEN}; wc -c < $CREDENTIALS_DIRECTORY/cert.pem");
     assert_eq!(lengths, format!("{0}\n{0}\n", value.len()));
     let server = home.server("acme").pid;
     assert!(remembers(server, &value), "the search finds nothing");

@@ -117,7 +117,7 @@ fn complete(
     case.report.add_missing(
         span,
         &format!("oauth.{name}.{key}"),
-        &format!("[oauth.{}] {what}", quotable(name)),
+        format!("[oauth.{}] {what}", quotable(name)),
         cure,
     );
 }
