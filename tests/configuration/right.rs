@@ -53,7 +53,7 @@ fn every_key_of_every_file_is_read() {
     assert_eq!((&git.sandbox.network, git.sandbox.tmp), (&Network::Host, 1 << 20));
     assert_eq!((files.sandbox.tmp, git.sandbox.data_exec), (64 << 20, true));
     assert_eq!(git.sandbox.require, [Layer::Namespaces, Layer::Seccomp]);
-    assert!(matches!(&files.sandbox.network, Network::Allow(to) if to.len() == 2));
+    assert!(matches!(&files.sandbox.network, Network::Allow(to) if to.len() == 3));
     let settings = loaded.settings.expect("settings");
     assert_eq!((settings.log_retention, settings.drain), (3, Duration::from_secs(5)));
     assert_eq!(settings.idle_exit, Limit::Unlimited);

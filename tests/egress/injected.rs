@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -55,7 +55,9 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     let Some(world) = World::make() else { return };
     let authority = Authority::make();
     let at = "127.0.0.1:443";
-    let Some(mut host) = authority.host_at("api.acme.lan", "h2", at, world.enter()) else { return };
+    let mut inside = Command::new("env");
+    inside.args(world.entering());
+    let Some(mut host) = authority.host_at("api.acme.lan", "h2", at, inside) else { return };
     let home = Home::new();
     prepare(&home, &authority);
     let supervisor = world.start(&home);
@@ -72,6 +74,10 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     let found = tool(&mut session, "find", to);
     assert!(found["looked"].as_u64() > Some(50), "{found}");
     assert_eq!(found["places"], json!([]), "{found}");
+    // What it does hold is found.
+    let to = json!({"before": &URL[..12], "after": &URL[12..]});
+    let found = tool(&mut session, "find", to);
+    assert_ne!(found["places"], json!([]), "{found}");
     // Another value counts at once, with the server that is there.
     let environment = tool(&mut session, "environment", json!({}));
     assert!(!environment.to_string().contains(FIRST), "{environment}");
@@ -99,8 +105,7 @@ fn a_server_calls_its_host_with_a_token_that_it_never_holds() {
     session.close();
     supervisor.stop();
     for secret in [FIRST, SECOND] {
-        let found =
-            std::process::Command::new("grep").args(["-rlF", secret]).arg(home.path()).output();
+        let found = Command::new("grep").args(["-rlF", secret]).arg(home.path()).output();
         assert!(found.expect("grep").stdout.is_empty(), "{secret} was written down");
     }
 }

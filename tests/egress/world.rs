@@ -71,16 +71,16 @@ impl World {
         })
     }
 
-    /// A command that does another one in it.
-    pub(crate) fn enter(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--net", "--mount", "--target", &self.holder.id().to_string(), "--"]);
-        command
+    /// The command before one that is to run in it.
+    pub(crate) fn entering(&self) -> [String; 6] {
+        let pid = self.holder.id().to_string();
+        ["nsenter", "--net", "--mount", "--target", &pid, "--"].map(str::to_owned)
     }
 
     /// Starts a supervisor in it.
     pub(crate) fn start<'a>(&self, home: &'a Home) -> Supervisor<'a> {
-        let mut command = self.enter();
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--mount", "--target", &self.holder.id().to_string(), "--"]);
         if let Some(user) = test_user() {
             command.args(["setpriv", "--clear-groups", "--reuid", &user.uid.to_string()]);
             command.args(["--regid", &user.gid.to_string(), "--"]);

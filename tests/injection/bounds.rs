@@ -8,13 +8,16 @@ fn heads_are_bounded() {
     let authority = Authority::make();
     let Some(host) = authority.host("localhost", "h1") else { return };
     let egress = Egress::to(host.port, &authority.bundle());
-    let long = format!("X-Long: {}\r\n", "x".repeat(100_000));
     let many: String = (0..200).map(|number| format!("X-{number}: y\r\n")).collect();
-    for headers in [long, many] {
-        let mut inner = egress.connect();
-        inner.begin("GET", "/", &headers);
-        assert_eq!(inner.head().status, 431);
-    }
+    let mut inner = egress.connect();
+    inner.begin("GET", "/", &many);
+    assert_eq!(inner.head().status, 431);
+    // Of one that is too long not all is read: whether its answer arrives is up to the kernel.
+    let mut inner = egress.connect();
+    inner.begin("GET", "/", &format!("X-Long: {}\r\n", "x".repeat(70_000)));
+    while !inner.is_over() {}
+    assert_eq!(egress.connect().get("/teapot").head.status, 418);
+    host.next("saw");
     assert!(host.seen().is_empty());
 }
 

@@ -134,8 +134,7 @@ impl Inner {
         while self.unread.len() < length + 2 {
             assert!(self.more() > 0, "the connection ended in a chunk");
         }
-        let chunk = self.unread.drain(..length + 2).take(length).collect();
-        chunk
+        self.unread.drain(..length + 2).take(length).collect()
     }
 
     /// As many bytes of a body, of which only the number is told; fewer where the connection ended.

@@ -98,11 +98,11 @@ def request(url, method="GET", body=None):
 
 def readable():
     """Everything that this process can read of files, of processes, and of their memory, piece by piece."""
-    for top, directories, files in os.walk("/"):
-        if top == "/":
-            directories[:] = [name for name in directories if name not in ("usr", "proc", "sys", "dev")]
-        for name in files:
-            yield os.path.join(top, name), [(0, 1 << 26)]
+    # The root itself may not be listed.
+    for root in ("/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/var", os.environ["HOME"], os.getcwd()):
+        for top, _, files in os.walk(root):
+            for name in files:
+                yield os.path.join(top, name), [(0, 1 << 26)]
     for process in filter(str.isdigit, os.listdir("/proc")):
         for name in ("environ", "cmdline"):
             yield f"/proc/{process}/{name}", [(0, 1 << 20)]
@@ -119,19 +119,19 @@ def find(before, after):
     """Where something stands that is told in two parts, so that looking for it does not make it."""
     before, after, places, looked = before.encode(), after.encode(), [], 0
     for path, spans in readable():
-        try:
-            with open(path, "rb", buffering=0) as file:
-                for start, length in spans:
+        for start, length in spans:
+            try:
+                with open(path, "rb", buffering=0) as file:
                     file.seek(start)
                     part = file.read(min(length, 1 << 26))
-                    looked += 1
-                    at = part.find(before)
-                    while at >= 0:
-                        if part[at + len(before) :].startswith(after):
-                            places.append(path)
-                        at = part.find(before, at + 1)
-        except (OSError, OverflowError, ValueError):
-            continue
+            except (OSError, OverflowError, ValueError):
+                continue
+            looked += 1
+            at = part.find(before)
+            while at >= 0:
+                if part[at + len(before) :].startswith(after):
+                    places.append(path)
+                at = part.find(before, at + 1)
     return {"places": places, "looked": looked}
 
 

@@ -1,10 +1,9 @@
 //! `inject` of a `[[credential]]`: to which hosts, in which header, and whether the servers that get it can
 //! reach them.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use super::{Case, patterns, plain};
+use super::{Case, patterns};
 use crate::config::inject::{DOMAIN, label, too_long};
 use crate::config::problem::quotable;
 use crate::config::scalar::At;
@@ -40,15 +39,18 @@ pub(super) fn delivery(case: &mut Case<'_>, path: &str, table: At<InjectTable>) 
         let cure = "add for example hosts = [\"api.github.com\"]";
         case.report.add_missing(&span, &path, "inject names no host", cure);
     }
-    let mut seen = BTreeSet::new();
+    let mut exact: Vec<String> = Vec::new();
     for host in &hosts {
         if !patterns::is_host(&host.value) {
             let what = format!("\"{}\" in hosts is not an exact host name", quotable(&host.value));
             case.report.add(&host.span, what, "write for example \"api.github.com\", without port");
         }
-        if !seen.insert(host.value.to_ascii_lowercase()) {
+        let lower = host.value.to_ascii_lowercase();
+        if exact.contains(&lower) {
             let what = format!("\"{}\" is in hosts twice", quotable(&host.value));
             case.report.add(&host.span, what, "keep one of them");
+        } else {
+            exact.push(lower);
         }
     }
     if let Some(header) = &table.header {
@@ -65,7 +67,7 @@ pub(super) fn delivery(case: &mut Case<'_>, path: &str, table: At<InjectTable>) 
         text.map_or_else(|| default.to_owned(), |text| text.value)
     };
     Delivery::Inject {
-        hosts: plain(hosts).into_iter().map(|host| host.to_ascii_lowercase()).collect(),
+        hosts: exact,
         header: or(table.header, "Authorization"),
         format: or(table.value, "Bearer {}"),
     }
