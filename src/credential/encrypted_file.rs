@@ -1,6 +1,9 @@
 //! Secrets in an encrypted file, one for each tenant: for machines without a keyring.
 //!
 //! The file is oo7's (GNOME Keyring's format for one application: AES-128-CBC with HMAC-SHA256, names as MACs).
+//! The other one there is, db-keystore, brings a whole database engine and its synchronisation for a few secrets; oo7
+//! some twenty small crates beside those that the Secret Service needs anyway.
+//!
 //! oo7 0.6 looks for no other writer, and hears nothing of a write that fails (tokio's `sync_all` does not say it): on a
 //! full disk it puts half a file in the place of a whole one. So writers are kept apart here, by a lock; they write to a
 //! copy, which takes the file's place only after it was read back; and what a killed one left is swept up. A file in which

@@ -162,6 +162,7 @@ impl House {
             let main = self.settings().not_enforced.iter();
             not_enforced.extend(main.map(|field| format!("tenantd.toml: {field}")));
             problems.extend(self.registry.problems().iter().map(ToString::to_string));
+            problems.extend(crate::credential::remark(self.settings().store).map(str::to_owned));
             problems.extend(self.directory.last_ids().unknown.iter().map(|who| {
                 format!("a grant or admins names {who}, which is not known here and matches nobody")
             }));

@@ -5,6 +5,7 @@ use std::process::Command;
 use tenantd::wire::credential::{StorePlan, Trouble};
 
 use crate::role::{Stage, account, trouble};
+use crate::support::Home;
 
 #[test]
 fn a_secret_outlives_the_session_that_set_it_in_the_users_persistent_keyring() {
@@ -35,4 +36,15 @@ fn without_a_session_of_its_own_there_is_no_store_rather_than_an_empty_one() {
     let stage = Stage::new(StorePlan::Keyutils);
     assert_eq!(trouble(stage.read("acme", &account("token"))), Trouble::NoStore);
     assert_eq!(trouble(stage.keep("acme", &account("token"), b"value")), Trouble::NoStore);
+}
+
+#[test]
+fn status_says_what_the_kernels_keyring_forgets() {
+    let home = Home::new();
+    home.settings("[credentials]\nstore = \"keyutils\"\n");
+    let supervisor = home.start();
+    let status = home.run(&["status"]);
+    let shown = String::from_utf8(status.stdout).expect("UTF-8");
+    assert!(shown.contains("forgets every secret at reboot"), "{shown}");
+    supervisor.stop();
 }
