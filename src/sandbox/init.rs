@@ -43,14 +43,11 @@ pub(super) fn run(mut given: Given, failed: OwnedFd, leash: OwnedFd) {
 
 /// As pid 1 does, without namespaces: for a server with secrets, whose stderr somebody has to read. Whoever it
 /// leaves behind is the keeper's to end.
-pub(super) fn beside(
-    mut given: Given,
-    granted: &[(PathBuf, Access)],
-    failed: OwnedFd,
-    leash: OwnedFd,
-) {
+pub(super) fn beside(mut given: Given, failed: OwnedFd, leash: OwnedFd) {
     let duty = watch().and_then(|watch| {
         let way = given.handover.take();
+        // In the server's own process, whose number is part of it.
+        let granted = |given: &Given| tree::granted_outside(&given.plan, &given.data);
         fork(&mut given, granted, &failed, Post { watch, way, vault: None })
     });
     go_on(duty, given, failed, &leash);
@@ -104,7 +101,7 @@ fn start(given: &mut Given, failed: &OwnedFd, watch: SignalFd) -> Result<Option<
         let put = given.secrets.files(plan).try_for_each(|(file, value)| vault.put(file, value));
         put.map_err(Failure::during("put its credentials into their files"))?;
     }
-    fork(given, &granted, failed, Post { watch, way, vault })
+    fork(given, |_| Ok(granted), failed, Post { watch, way, vault })
 }
 
 /// What pid 1 has when its server is started.
@@ -116,7 +113,7 @@ struct Post {
 
 fn fork(
     given: &mut Given,
-    granted: &[(PathBuf, Access)],
+    granted: impl FnOnce(&Given) -> Result<Vec<(PathBuf, Access)>, Failure>,
     failed: &OwnedFd,
     post: Post,
 ) -> Result<Option<Duty>, Failure> {
@@ -126,7 +123,8 @@ fn fork(
     let own = unistd::getpid();
     match sys::fork_single_threaded().map_err(Failure::during("fork"))? {
         Forked::Child => {
-            become_server(given, granted, failed, own);
+            let granted = granted(given)?;
+            become_server(given, &granted, failed, own);
             Ok(None)
         }
         Forked::Parent(server) => {

@@ -171,18 +171,7 @@ fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
     match place(&mut given, keeper) {
         Err(failure) => failure::tell(&failed, &failure.word()),
         Ok(()) if given.plan.backend == Backend::None => {
-            let taken = Secrets::take(&given.plan, given.handover.as_ref());
-            match taken.and_then(|taken| {
-                given.secrets = taken;
-                tree::granted_outside(&given.plan, &given.data)
-            }) {
-                Ok(granted) if given.plan.secrets.is_empty() => {
-                    drop(leash);
-                    become_server(&given, &granted, &failed, keeper);
-                }
-                Ok(granted) => init::beside(given, &granted, failed, leash),
-                Err(failure) => failure::tell(&failed, &failure.word()),
-            }
+            without_namespaces(given, failed, leash, keeper);
         }
         Ok(()) => match sys::fork_single_threaded() {
             Ok(Forked::Child) => init::run(given, failed, leash),
@@ -199,6 +188,25 @@ fn lead(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
                 failure::tell(&failed, &Failure::new("cannot fork", error).word());
             }
         },
+    }
+}
+
+/// Step 7 at once, or beside it as pid 1 would be.
+fn without_namespaces(mut given: Given, failed: OwnedFd, leash: OwnedFd, keeper: Pid) {
+    if given.plan.secrets.is_empty() {
+        drop(leash);
+        match tree::granted_outside(&given.plan, &given.data) {
+            Ok(granted) => drop(become_server(&given, &granted, &failed, keeper)),
+            Err(failure) => failure::tell(&failed, &failure.word()),
+        }
+        return;
+    }
+    match Secrets::take(&given.plan, given.handover.as_ref()) {
+        Ok(secrets) => {
+            given.secrets = secrets;
+            init::beside(given, failed, leash);
+        }
+        Err(failure) => failure::tell(&failed, &failure.word()),
     }
 }
 

@@ -30,6 +30,8 @@ struct Known {
     pause_s: Option<u64>,
     /// A server that failed, and what it seems to miss.
     missing: Option<(ServerName, String)>,
+    /// What is to be done about its secrets.
+    secrets: Vec<String>,
 }
 
 impl House {
@@ -51,6 +53,7 @@ impl House {
         let refusals = refusals(past, only);
         let starts = starts(past, only.map(|_| asker.principal.user.as_str()));
         let missing = self.missing(&id).filter(|_| admin);
+        known.secrets = if admin { self.missing_secrets(&id) } else { Vec::new() };
         tokio::task::spawn_local(async move {
             let (mut tenant, children) = look.finish(only).await;
             known.missing = match missing {
@@ -58,8 +61,8 @@ impl House {
                 None => None,
             };
             known.silent = tenant.problems.contains(&SILENT.to_owned());
-            // That is no problem of its file.
-            tenant.problems.retain(|problem| problem != SILENT);
+            // Those are no problems of its file.
+            tenant.problems.retain(|problem| problem != SILENT && !known.secrets.contains(problem));
             let stderr = if only.is_none() { stderr(&children) } else { Vec::new() };
             let keeps = keeps(&tenant, &known);
             let cure = one_line(&cure(&tenant, &known, &refusals, &starts));
@@ -80,7 +83,7 @@ impl House {
         }
         let pause = self.pauses.get(id).and_then(|pause| pause.left(Instant::now()));
         let pause_s = pause.map(|left| left.as_secs() + 1);
-        Known { reasons, silent: false, pause_s, missing: None }
+        Known { reasons, silent: false, pause_s, missing: None, secrets: Vec::new() }
     }
 
     /// What is needed to find out what a server of a tenant misses; none while somebody else asks.
@@ -157,6 +160,7 @@ fn keeps(tenant: &TenantStatus, known: &Known) -> Vec<String> {
     keeps
         .extend(known.pause_s.map(|s| format!("its mux keeps ending; it is tried again in {s} s")));
     keeps.extend(known.silent.then(|| SILENT.to_owned()));
+    keeps.extend(known.secrets.iter().cloned());
     keeps.extend(ill(tenant).map(|(server, child)| {
         let last = child.last.as_deref().unwrap_or("it does not run");
         one_line(&format!("server {} is {}: {last}", server.name, child.state))
@@ -194,6 +198,9 @@ fn cure(
                 format!("mend what it says (tenantd logs {target}), then tenantd restart {target}")
             }
         };
+    }
+    if let Some(secret) = known.secrets.first() {
+        return secret.clone();
     }
     if let Some(problem) = tenant.problems.first() {
         return format!("mend {problem} (until then the last good version goes on)");

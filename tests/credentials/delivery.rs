@@ -1,13 +1,13 @@
 //! A server finds its secrets in its environment and as files, and starts with all of them or not at all.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::house::{is_root, keep_in_files, set, set_as_root, shell, with};
-use crate::support::{DEADLINE, Era, Home, Session, tenantd, test_user};
+use crate::support::{DEADLINE, Era, Home, Session, Supervisor, as_test_user, tenantd, test_user};
 
 const TOKEN: &str = "name = \"token\"\nenv = \"API_TOKEN\"";
 const CERT: &str = "name = \"cert\"\nfile = \"cert.pem\"";
@@ -233,4 +233,86 @@ pub(crate) fn shown(home: &Home) -> Vec<(String, Vec<u8>)> {
         }
     }
     all
+}
+
+/// A supervisor on a machine that lets nobody make namespaces.
+fn start_without_namespaces(home: &Home) -> Supervisor<'_> {
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
+        exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-current-user", "--keep-caps", "sh", "-c", script, "sh"]);
+    command.arg(tenantd()).args(["serve", "--user"]);
+    command.env("TENANTD_HOME", home.path()).current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    as_test_user(&mut command);
+    home.launch(command)
+}
+
+/// The file of a tenant that does without namespaces.
+fn bare(credentials: &[&str]) -> String {
+    with(credentials, "").replace("\"namespaces\", ", "")
+}
+
+#[test]
+fn without_namespaces_a_server_has_its_environment_and_is_kept_out_of_its_log() {
+    let home = Home::new();
+    keep_in_files(&home, false);
+    home.tenant("acme", &bare(&[TOKEN]));
+    home.tenant("files", &bare(&[CERT]));
+    let supervisor = start_without_namespaces(&home);
+    set(&home, &["acme", "token"], b"t0ken-of-acme");
+    set(&home, &["files", "cert"], b"a key");
+    let mut session = supervisor.connect("acme");
+    session.open(Era::Legacy);
+    assert_eq!(shell(&mut session, "printf %s ${#API_TOKEN}"), "13");
+    let server = session.call("environment", json!({}));
+    assert!(server.to_string().contains("API_TOKEN"), "{server}");
+    let tell = "exec > /proc/$PPID/fd/2; echo \"token $API_TOKEN.\"; echo the end";
+    shell(&mut session, tell);
+    let log = until_logged(&home, "the end");
+    assert!(log.contains("token [redacted: token].") && !log.contains("t0ken-of"), "{log}");
+    assert_eq!(session.close().code(), Some(0));
+    let mut session = supervisor.connect("files");
+    session.initialize(json!({}));
+    until_told(&mut session, "needs namespaces");
+    assert_eq!(session.close().code(), Some(0));
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_that_another_supervisor_started_is_started_anew_with_the_next_value() {
+    let home = Home::new();
+    keep_in_files(&home, false);
+    home.tenant("acme", &with(&[CERT], ""));
+    let supervisor = home.start();
+    set(&home, &["acme", "cert"], b"first value");
+    let mut session = supervisor.connect("acme");
+    session.open(Era::Legacy);
+    let before = home.server("acme");
+    supervisor.kill();
+    let supervisor = home.start();
+    assert_eq!(shell(&mut session, "cat $CREDENTIALS_DIRECTORY/cert.pem"), "first value");
+    set(&home, &["acme", "cert"], b"second value");
+    assert!(before.ends_within(DEADLINE), "it runs on with the old value");
+    assert_eq!(shell(&mut session, "cat $CREDENTIALS_DIRECTORY/cert.pem"), "second value");
+    assert_eq!(session.close().code(), Some(0));
+    supervisor.stop();
+}
+
+#[test]
+fn a_server_whose_secret_is_removed_does_not_go_on_with_it() {
+    let home = Home::new();
+    keep_in_files(&home, false);
+    home.tenant("acme", &with(&[CERT], ""));
+    let supervisor = home.start();
+    set(&home, &["acme", "cert"], b"a value");
+    let mut session = supervisor.connect("acme");
+    session.initialize(json!({}));
+    shell(&mut session, "test -s $CREDENTIALS_DIRECTORY/cert.pem");
+    let before = home.server("acme");
+    assert!(home.run(&["credential", "remove", "acme", "cert"]).status.success());
+    assert!(before.ends_within(DEADLINE), "it runs on");
+    until_told(&mut session, "tenantd credential set acme cert");
+    assert_eq!(session.close().code(), Some(0));
+    supervisor.stop();
 }

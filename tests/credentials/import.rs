@@ -4,6 +4,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -257,5 +259,33 @@ fn a_link_stays_and_what_it_leads_to_is_replaced() {
     assert_eq!(code, Some(0), "{said}");
     assert!(link.symlink_metadata().expect("there").file_type().is_symlink());
     assert!(!fs::read_to_string(&file).expect("read").contains(MARK));
+    supervisor.stop();
+}
+
+#[test]
+fn whatever_ends_it_the_file_is_the_old_one_or_the_new_one() {
+    let home = acme(&[("token", "TOKEN")]);
+    let before = format!("TOKEN=pl4nted\n# {}\n", "x".repeat(256 * 1024));
+    let after =
+        before.replace("TOKEN=pl4nted", "# TOKEN is the credential token of acme, in tenantd");
+    let supervisor = home.start();
+    let mut ends = [0, 0];
+    for round in 0..24 {
+        let file = plaintext(&home, &format!("{round}.env"), &before);
+        let path = file.to_str().expect("UTF-8");
+        let mut command = home.command(&["credential", "import", path, "acme", "--yes"]);
+        let mut child = command.stdout(Stdio::null()).spawn().expect("started");
+        // When it is hit is what is tried out.
+        std::thread::sleep(Duration::from_millis(round * 7));
+        let _ = child.kill();
+        child.wait().expect("ended");
+        let now = fs::read_to_string(&file).expect("it is there");
+        assert!(now == before || now == after, "torn: {} bytes", now.len());
+        ends[usize::from(now == after)] += 1;
+    }
+    let file = plaintext(&home, "whole.env", &before);
+    assert_eq!(import(&home, &file, &["--yes"]).1, Some(0));
+    assert!(fs::read_to_string(&file).expect("read") == after);
+    assert!(ends[0] > 0, "none was hit early: {ends:?}");
     supervisor.stop();
 }

@@ -161,8 +161,7 @@ fn removed(tenant: &TenantId, name: &str, reply: &RemovedReply) -> String {
         None => format!("{name} of {tenant} is removed\n"),
     };
     let mut lines: String = reply.removed.iter().map(line).collect();
-    lines
-        .push_str(&format!("a server that runs has it until it ends (tenantd restart {tenant})\n"));
+    lines.push_str("servers that had it are started anew, and wait for another one\n");
     lines
 }
 

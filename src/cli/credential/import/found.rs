@@ -125,7 +125,11 @@ pub(super) fn in_client(file: &str, node: &Node) -> Vec<Found> {
 }
 
 fn in_server(file: &str, server: &str, node: &Node, entry: &Entry, found: &mut Vec<Found>) {
-    let env = node.get("env").map(Node::members).unwrap_or_default();
+    // A name that stands twice counts twice: which one a client takes is its own affair.
+    let all = |name: &'static str| {
+        node.members().iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+    };
+    let env = all("env").flat_map(Node::members);
     for (key, node) in env {
         let Some(value) = node.text(file).filter(|value| is_secret(key, value)) else { continue };
         found.push(Found {
@@ -138,9 +142,9 @@ fn in_server(file: &str, server: &str, node: &Node, entry: &Entry, found: &mut V
             entry: Some(entry.clone()),
         });
     }
-    let arguments = node.get("args").map(Node::items).unwrap_or_default();
+    let arguments = all("args").flat_map(Node::items);
     let mut flag: Option<String> = None;
-    for (number, node) in arguments.iter().enumerate() {
+    for (number, node) in arguments.enumerate() {
         let text = node.text(file).unwrap_or_default();
         let argument = Argument { number: number + 1, flag: flag.as_deref() };
         if let Some((key, env, kept)) = argument.secret(&text) {
