@@ -108,7 +108,7 @@ impl House {
         let Ok(tenant) = TenantId::parse(&wish.tenant) else {
             return answer(reply, Err(unknown(&wish.tenant)));
         };
-        match self.to_remove(&tenant, asker, admin, wish) {
+        match self.removable(&tenant, asker, admin, wish) {
             Ok(accounts) => {
                 let asker = identity(asker.principal);
                 self.line_up(&tenant, Work::Forget { accounts, asker, reply });
@@ -118,7 +118,7 @@ impl House {
     }
 
     /// The accounts that a wish means. What the file no longer names is removed by what is known of it.
-    fn to_remove(
+    fn removable(
         &mut self,
         tenant: &TenantId,
         asker: &Asker<'_>,
@@ -213,9 +213,9 @@ impl House {
             match work {
                 Work::Note => return self.write_down(tenant, || {}),
                 work if work.is_late() => work.refuse("the store of secrets is busy (try again)"),
-                work => match self.begin(tenant, work) {
-                    Ok(()) => return,
-                    Err((work, trouble, why)) => work.fail(tenant, trouble, &why),
+                work => match self.role(tenant, &work) {
+                    Ok(run) => return self.follow(tenant, work, run),
+                    Err((trouble, why)) => work.fail(tenant, trouble, &why),
                 },
             }
             if let Some(line) = self.secrets.lines.get_mut(tenant) {
@@ -224,21 +224,17 @@ impl House {
         }
     }
 
-    /// Starts the role for a deed.
-    fn begin(&self, tenant: &TenantId, work: Work) -> Result<(), (Work, Trouble, String)> {
-        let run = match self.role(tenant, &work) {
-            Ok(run) => run,
-            Err((trouble, why)) => return Err((work, trouble, why)),
-        };
+    /// Hears of a role until its deed is done.
+    fn follow(&self, tenant: &TenantId, work: Work, run: credentials::Run) {
         let (house, tenant) = (self.handle.clone(), tenant.clone());
         tokio::task::spawn_local(async move {
             let news = SecretNews::Done(Box::new(work), run.finish().await);
             // Without a loop there is nobody to tell.
             let _ = house.say(Message::Secret { tenant, news }).await;
         });
-        Ok(())
     }
 
+    /// Starts the role for a deed.
     fn role(&self, tenant: &TenantId, work: &Work) -> Result<credentials::Run, (Trouble, String)> {
         let (deed, person, descriptor): (_, _, Option<BorrowedFd<'_>>) = match work {
             Work::Keep { ask, account } => {

@@ -77,7 +77,7 @@ fn what_is_asked_for_in_a_wrong_way_is_refused_and_nothing_is_kept() {
         (("user", json!("root")), 64, "not understood"),
         (("value", json!("x")), 64, "not understood"),
     ] {
-        let answer = ask(&home, &good(), &[change.clone()]);
+        let answer = ask(&home, &good(), std::slice::from_ref(&change));
         assert_eq!(answer["code"], code, "{change:?}: {answer}");
         assert!(answer["message"].to_string().contains(wanted), "{change:?}: {answer}");
     }

@@ -52,6 +52,9 @@ const PREFIXES: [&str; 16] = [
 /// Where clients keep their servers.
 const SERVERS: [&str; 3] = ["mcpServers", "servers", "context_servers"];
 
+/// What takes the place of a secret in a text begins so.
+pub(super) const NOTE: &str = "(in tenantd: credential ";
+
 /// Something that looks like a secret.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -199,8 +202,8 @@ impl Argument<'_> {
 
 /// Whether this name with this value is a secret.
 fn is_secret(name: &str, value: &str) -> bool {
-    // A reference to what the client asks for, or to another variable.
-    if value.trim().is_empty() || value.contains("${") || value.len() < 4 {
+    // What an import left, or a reference to what the client asks for or to another variable.
+    if value.starts_with(NOTE) || value.contains("${") || value.trim().len() < 4 {
         return false;
     }
     let name = name.to_ascii_uppercase().replace(['-', '.'], "_");

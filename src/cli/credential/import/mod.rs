@@ -16,7 +16,7 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 
 use self::file::Original;
-use self::found::{Found, Spot};
+use self::found::{Found, NOTE, Spot};
 use self::plan::{Item, Plan, shown};
 use crate::cli::args::Which;
 use crate::cli::args::credential::ImportCredentials;
@@ -190,7 +190,7 @@ fn rewritten(
                     ),
                 ),
                 (None, Spot::Text(span, kept)) => {
-                    let note = format!("{kept}(in tenantd: credential {} of {tenant})", item.name);
+                    let note = format!("{kept}{NOTE}{} of {tenant})", item.name);
                     (span.clone(), serde_json::to_string(&note)?)
                 }
             };
