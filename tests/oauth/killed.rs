@@ -18,7 +18,7 @@ use tenantd::{post, sys};
 use crate::browser::login;
 use crate::plan;
 use crate::provider::{Person, Provider};
-use crate::support::tenantd;
+use crate::support::{tenantd, wait_until};
 
 /// The time that a role has.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -103,6 +103,14 @@ fn logged_in(provider: &Provider, person: &mut Person) -> (tempfile::TempDir, Lo
     (place, plan)
 }
 
+/// Whether this process blocks this signal (proc_pid_status(5)).
+fn blocks(pid: u32, signal: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    blocked.unwrap_or(0) & 1 << (signal - 1) != 0
+}
+
 #[test]
 fn a_role_that_is_killed_while_it_renews_loses_nothing_that_the_server_still_takes() {
     // A server that takes an old refresh token again, as those with a time of grace do: so what the store holds
@@ -117,10 +125,10 @@ fn a_role_that_is_killed_while_it_renews_loses_nothing_that_the_server_still_tak
     assert!(matches!(role.says(), FromCredential::Did { .. }));
     let whole = begun.elapsed();
     let mut last = token(&reads);
-    for moment in 1..=20 {
+    for moment in 1..=8 {
         let (mut role, _reads) = renewing(place.path(), &plan);
         // The moment is what is tested.
-        std::thread::sleep(whole * moment / 20);
+        std::thread::sleep(whole * moment / 8);
         role.child.kill().expect("killed");
         role.child.wait().expect("dead");
         let (role, reads) = renewing(place.path(), &plan);
@@ -144,7 +152,8 @@ fn a_role_that_is_told_to_end_while_it_renews_stores_what_the_server_gave_it_fir
         // A descriptor, since its number may soon mean another process.
         let pid = Pid::from_raw(i32::try_from(role.child.id()).expect("a pid")).expect("a pid");
         let role_itself = pidfd_open(pid, PidfdFlags::empty()).expect("a pidfd");
-        // From the moment on that it can be asked at all until it has ended by itself.
+        // From the moment on that it is more than a program being loaded, until it has ended by itself.
+        wait_until("it is there", || blocks(role.child.id(), 15));
         let asking = std::thread::spawn(move || {
             for _ in 0..200 {
                 std::thread::sleep(Duration::from_millis(5));
