@@ -3,8 +3,16 @@
 //! Varlink (varlink.org) over `tenantd.sock`. The supervisor implements it, the CLI is a client and has
 //! no other way in. What a type holds may be shown to whoever the method lets ask.
 
+mod past;
+mod secrets;
+
 use serde::{Deserialize, Serialize};
 use zlink::introspect;
+
+pub use past::{RefusalLine, StartLine, StderrLines};
+pub use secrets::{
+    CredentialLine, CredentialsReply, LoggedOutReply, LoginEndpoint, LoginReply, RemovedReply,
+};
 
 /// The Varlink interface.
 pub const INTERFACE: &str = "io.tenantd.Supervisor";
@@ -163,53 +171,6 @@ pub struct SessionStatus {
     pub age_s: i64,
 }
 
-/// A session that was refused, or that was opened to wait.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
-pub struct RefusalLine {
-    /// The last time, seconds since the epoch.
-    pub at: i64,
-    /// The user.
-    pub user: String,
-    /// The uid.
-    pub uid: i64,
-    /// For machines: `suspended`, `session-quota`, ...
-    pub reason: String,
-    /// What was wrong and what to do.
-    pub message: String,
-    /// Whether the session stayed, to wait for the cure.
-    pub waits: bool,
-    /// How often, one after the other.
-    pub times: i64,
-}
-
-/// A child that was wanted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
-pub struct StartLine {
-    /// When, seconds since the epoch.
-    pub at: i64,
-    /// Its server.
-    pub server: String,
-    /// Whose it is, where `share` is user or session.
-    pub user: Option<String>,
-    /// The process id of its keeper, where it was started.
-    pub pid: Option<i64>,
-    /// How it ended, or why it was not started; nothing while it runs.
-    pub end: Option<String>,
-    /// When it ended, seconds since the epoch.
-    pub ended_at: Option<i64>,
-}
-
-/// What a child wrote to stderr.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
-pub struct StderrLines {
-    /// Its server.
-    pub server: String,
-    /// Whose it is, where `share` is user or session.
-    pub user: Option<String>,
-    /// The last lines, oldest first.
-    pub lines: Vec<String>,
-}
-
 /// A tenant as an ordinary user may see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
 pub struct TenantLine {
@@ -296,90 +257,6 @@ pub struct ProbeReply {
     pub missing: Vec<String>,
     /// What the probes say, one JSON document.
     pub account: String,
-}
-
-/// One secret of a tenant, without its value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
-pub struct CredentialLine {
-    /// The tenant.
-    pub tenant: String,
-    /// Its name in the tenant's file.
-    pub name: String,
-    /// `tenant`, or `user` where each user has one of their own.
-    pub scope: String,
-    /// Whose it is, where each user has one of their own.
-    pub user: Option<String>,
-    /// Whether it is set.
-    pub set: bool,
-    /// `set`, `import`, `login`, or `found` (in the store, how it came there is not known).
-    pub source: Option<String>,
-    /// When it was stored, seconds since the epoch.
-    pub stored_at: Option<i64>,
-    /// When it expires, seconds since the epoch, where that is known.
-    pub expires: Option<i64>,
-    /// The servers that get it.
-    pub servers: Vec<String>,
-    /// How: `env NAME`, `file NAME`, `inject HOST`.
-    pub delivery: Vec<String>,
-    /// Whether the tenant's file names it; else nobody gets it.
-    pub named: bool,
-    /// The command that mends what is amiss: sets what is not set, removes what nobody gets.
-    pub cure: Option<String>,
-}
-
-/// Reply of `ListCredentials`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
-pub struct CredentialsReply {
-    /// Those that the asker may see, by tenant and name.
-    pub credentials: Vec<CredentialLine>,
-    /// What is wrong with this list.
-    pub problems: Vec<String>,
-}
-
-/// Reply of `RemoveCredential`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
-pub struct RemovedReply {
-    /// Whose they were: one for each, nothing for the tenant's own.
-    pub removed: Vec<Option<String>>,
-}
-
-/// One endpoint of an authorization server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::CustomType)]
-pub struct LoginEndpoint {
-    /// Its name in RFC 8414, such as `token_endpoint`.
-    pub name: String,
-    /// Its address.
-    pub url: String,
-}
-
-/// Reply of `Login`: where the asker logs in, and as whom.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
-pub struct LoginReply {
-    /// The authorization server.
-    pub issuer: Option<String>,
-    /// Endpoints that win over what is found from the issuer.
-    pub endpoints: Vec<LoginEndpoint>,
-    /// The client, where it is registered by hand.
-    pub client_id: Option<String>,
-    /// Whether that client has a secret.
-    pub client_secret: bool,
-    /// Scopes to ask for.
-    pub scopes: Vec<String>,
-    /// What the token is for.
-    pub resource: Option<String>,
-    /// The house's own authorities for TLS.
-    pub ca_file: Option<String>,
-    /// Whose login it is, where each user has one of their own.
-    pub user: Option<String>,
-}
-
-/// Reply of `Logout`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, introspect::Type)]
-pub struct LoggedOutReply {
-    /// Whether there was a login.
-    pub was: bool,
-    /// Why its server could not be told, if it could not; the tokens are forgotten here in any case.
-    pub problem: Option<String>,
 }
 
 /// What a method can refuse with.
