@@ -32,7 +32,7 @@ pub(super) const PROBES: &[Probe] = &[
     probe("groups.raised", "a limit of a control group is opened", "open O_WRONLY", |s| {
         each(s, |group| {
             let open = |name: &&str| OpenOptions::new().write(true).open(group.join(name)).is_ok();
-            let found = BOUNDS.iter().any(|name| open(name));
+            let found = BOUNDS.iter().any(open);
             if found { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
         })
     }),

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_a_person_is_shown_is_fit_to_be_shown() {
-        let codes = begun("https://as.example/device", "ABCD-EFGH").ok().expect("codes");
+        let codes = begun("https://as.example/device", "ABCD-EFGH").expect("codes");
         assert_eq!(codes.verification_uri, "https://as.example/device");
         assert_eq!(codes.interval, Duration::from_secs(1));
         assert!(begun("javascript:alert(1)", "ABCD").is_err());

@@ -211,11 +211,11 @@ mod tests {
         for (written, meant) in lives {
             let body =
                 format!(r#"{{"access_token":"a","token_type":"bearer","expires_in":{written}}}"#);
-            let granted = answered(200, &body).ok().expect("a token");
+            let granted = answered(200, &body).expect("a token");
             assert_eq!((granted.expires_in, granted.at), (Some(meant), 1000), "{written}");
         }
         let body = r#"{"access_token":"a","token_type":"Bearer","expires_in":null}"#;
-        assert_eq!(answered(200, body).ok().expect("a token").expires_in, None);
+        assert_eq!(answered(200, body).expect("a token").expires_in, None);
     }
 
     #[test]
