@@ -2,13 +2,13 @@
 //! the person logs out again.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::provider::{Person, Provider, granted};
-use crate::support::{Era, Home, Session, puppet_tenant, said};
+use crate::support::{Authority, Era, Home, Session, own, puppet_tenant, said};
 
 /// How long a person and a browser need at most.
 const PERSON: Duration = Duration::from_secs(60);
@@ -24,7 +24,9 @@ fn home(provider: &Provider, delivery: &str, client: &str) -> Home {
          scopes = [\"openid\", \"offline_access\"]\n",
         provider.issuer
     );
-    home.tenant("acme", &format!("{}{login}", puppet_tenant(&[], "")));
+    let network =
+        if delivery.starts_with("inject") { "network = [\"localhost:443\"]\n" } else { "" };
+    home.tenant("acme", &format!("{}{network}{login}", puppet_tenant(&[], "")));
     home
 }
 
@@ -133,6 +135,81 @@ fn a_server_works_on_past_the_life_of_its_token_until_the_person_logs_out() {
     let events = provider.end();
     assert!(granted(&events, "refresh_token") >= 3, "{events:?}");
     assert!(events.iter().any(|line| line["revoked"] == "grant"), "{events:?}");
+}
+
+/// What the host answers to a request under the login.
+fn call(session: &mut Session) -> String {
+    let request = "exec 3<>/dev/tcp/tracker.tenantd.internal/80 && printf 'GET /user HTTP/1.1\\r\\nHost: \
+                   tracker.tenantd.internal\\r\\nConnection: close\\r\\n\\r\\n' >&3 && cat <&3";
+    let answer =
+        session.call("run", json!({ "program": ["/bin/bash", "-c", request], "input": "" }));
+    let answer: serde_json::Value = serde_json::from_str(said(&answer)).expect("an answer");
+    answer["stdout"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn a_server_that_holds_no_secret_calls_its_host_without_a_gap_while_its_token_is_rotated() {
+    const LIFE: Duration = Duration::from_secs(16);
+    let settings = json!({ "accessToken": LIFE.as_secs() });
+    let (Some(provider), Some(mut person)) = (Provider::start(&settings), Person::new()) else {
+        return;
+    };
+    // Injection is for port 443, which only root may listen on.
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can listen on port 443");
+        return;
+    }
+    let authority = Authority::make();
+    let host = authority.host_at("localhost", "h2", "127.0.0.1:443", Command::new("env"));
+    let Some(host) = host else { return };
+    let inject = "inject = { hosts = [\"localhost\"] }";
+    let home = home(&provider, inject, BY_HAND);
+    let pem = home.path().join("house.pem");
+    std::fs::copy(authority.bundle(), &pem).expect("copied");
+    own(&pem);
+    home.settings(&format!(
+        "[credentials]\nstore = \"encrypted-file\"\n[egress]\nca_file = {pem:?}\n"
+    ));
+    let supervisor = home.start();
+    log_in(&home, &mut person);
+    let mut session = home.connect("acme");
+    session.open(Era::Legacy);
+    let server = home.server("acme");
+    let mut tokens: Vec<(String, Instant)> = Vec::new();
+    let until = Instant::now() + 3 * PERSON;
+    while tokens.len() < 5 {
+        assert!(Instant::now() < until, "{} tokens", tokens.len());
+        let answer = call(&mut session);
+        assert!(answer.starts_with("HTTP/1.1 200"), "a gap after {}: {answer}", tokens.len());
+        let saw = host.next("saw");
+        let token = saw["headers"]["authorization"].as_str().expect("text");
+        let token = token.strip_prefix("Bearer ").expect("a token").to_owned();
+        match tokens.last() {
+            Some((last, since)) if *last == token => {
+                assert!(since.elapsed() < LIFE, "it is used longer than it lives");
+            }
+            _ => tokens.push((token, Instant::now())),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(home.server("acme").pid, server.pid, "it was never started anew");
+    // The environment of every process that the server sees, and what it may read beside it.
+    let look = "cat /proc/[0-9]*/environ; cat -- $(find \"$HOME\" \"$TENANTD_DATA_DIR\" /tmp /run /etc -type f); true";
+    let run = json!({ "program": ["/bin/sh", "-c", look], "input": "" });
+    let held = session.call("run", run).to_string();
+    assert!(held.contains("TENANTD_TENANT"), "it did not look: {held}");
+    let all: Vec<_> = tokens.iter().map(|(token, _)| token.as_str()).collect();
+    assert!(all.iter().all(|token| !held.contains(token)), "the server holds a token");
+    drop(session);
+    let log = supervisor.log();
+    assert!(all.iter().all(|token| !log.contains(token)), "no token is in the log");
+    supervisor.stop();
+    let events = provider.end();
+    assert!(granted(&events, "refresh_token") >= 3, "{events:?}");
+    for token in all {
+        let found = Command::new("grep").args(["-rlF", token]).arg(home.path()).output();
+        assert!(found.expect("grep").stdout.is_empty(), "a token was written down");
+    }
 }
 
 #[test]
