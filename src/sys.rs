@@ -371,6 +371,17 @@ pub fn give_way() {
     unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IDLE) };
 }
 
+/// Gives up every capability that this process has (capabilities(7)); what it may regain at an execve(2) stays.
+///
+/// # Errors
+/// As capset(2).
+pub fn give_up_capabilities() -> io::Result<()> {
+    let none = rustix::thread::CapabilitySet::empty();
+    let sets =
+        rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
+    Ok(rustix::thread::set_capabilities(None, sets)?)
+}
+
 /// Becomes another user for good (setgroups(2), setresgid(2), setresuid(2)): root gives up every privilege but
 /// the capabilities to keep. Looks whether it did, and is undumpable again, which the kernel undoes with a change of uid. So it undoes
 /// the parent-death signal: who wants one sets it after this.

@@ -10,9 +10,9 @@ use keyring_core::api::CredentialStoreApi;
 use keyring_core::{Entry, Error};
 use linux_keyutils::{KeyRing, KeyRingIdentifier};
 use linux_keyutils_keyring_store::Store;
-use zeroize::Zeroizing;
 
-use super::{Opened, SERVICE, StoreError, stored_as};
+use super::entries::Entries;
+use super::{SERVICE, StoreError, stored_as};
 use crate::names::TenantId;
 use crate::wire::credential::{Account, Trouble};
 
@@ -43,31 +43,16 @@ impl Keyring {
         let store = Store::new_with_configuration(&HashMap::from([("service_no_divider", "true")]));
         Ok(Self { store: store.map_err(|error| trouble(&error))?, tenant: tenant.clone() })
     }
+}
 
+impl Entries for Keyring {
     fn entry(&self, account: &Account) -> Result<Entry, StoreError> {
         let name = stored_as(&self.tenant, account)?;
         self.store.build(SERVICE, &name, None).map_err(|error| trouble(&error))
     }
-}
 
-impl Opened for Keyring {
-    fn get(&self, account: &Account) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        match self.entry(account)?.get_secret() {
-            Ok(value) => Ok(Some(Zeroizing::new(value))),
-            Err(Error::NoEntry) => Ok(None),
-            Err(error) => Err(trouble(&error)),
-        }
-    }
-
-    fn set(&self, account: &Account, value: &[u8]) -> Result<(), StoreError> {
-        self.entry(account)?.set_secret(value).map_err(|error| trouble(&error))
-    }
-
-    fn remove(&self, account: &Account) -> Result<(), StoreError> {
-        match self.entry(account)?.delete_credential() {
-            Ok(()) | Err(Error::NoEntry) => Ok(()),
-            Err(error) => Err(trouble(&error)),
-        }
+    fn trouble(error: &Error) -> StoreError {
+        trouble(error)
     }
 }
 

@@ -12,6 +12,7 @@
 //! async task.
 
 mod encrypted_file;
+mod entries;
 pub mod key;
 mod keyutils;
 mod login;

@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use rustix::net::SendFlags;
-use rustix::thread::CapabilitySets;
+use rustix::thread::CapabilitySet;
 
 use super::{BUS, login, work};
 use crate::post::{self, PostError};
@@ -51,7 +51,12 @@ fn run() -> Result<(), PostError> {
         return Err(PostError::Descriptors(0));
     }
     let lock = has_logins(&plan.deed).then(|| login::lock(&plan.lock)).transpose()?;
-    give_up_privileges(plan.identity.as_ref())?;
+    match &plan.identity {
+        Some(Identity { uid, gid, groups }) => {
+            sys::become_user(*uid, *gid, groups, CapabilitySet::empty())?;
+        }
+        None => sys::give_up_capabilities()?,
+    }
     if let StorePlan::SecretService { bus } = &plan.store {
         // The store's crate takes the bus from nowhere else.
         sys::set_variable_single_threaded(BUS, bus)?;
@@ -141,18 +146,6 @@ fn be_unreadable() -> std::io::Result<()> {
 fn stay_to_the_end() -> nix::Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect::<SigSet>().thread_block()
-}
-
-/// Becomes who it is to be, for good, and keeps no capability, whoever that is (credentials(7)).
-fn give_up_privileges(identity: Option<&Identity>) -> std::io::Result<()> {
-    let none = rustix::thread::CapabilitySet::empty();
-    match identity {
-        Some(Identity { uid, gid, groups }) => sys::become_user(*uid, *gid, groups, none),
-        None => {
-            let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-            Ok(rustix::thread::set_capabilities(None, none)?)
-        }
-    }
 }
 
 /// How the worker says a line; one that nobody hears is lost with its process.

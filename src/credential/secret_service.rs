@@ -9,9 +9,9 @@ use std::sync::Arc;
 use keyring_core::api::CredentialStoreApi;
 use keyring_core::{Entry, Error};
 use zbus_secret_service_keyring_store::Store;
-use zeroize::Zeroizing;
 
-use super::{Opened, SERVICE, StoreError, stored_as};
+use super::entries::Entries;
+use super::{SERVICE, StoreError, stored_as};
 use crate::names::TenantId;
 use crate::wire::credential::{Account, Trouble};
 
@@ -30,7 +30,9 @@ impl Session {
         let store = Store::new().map_err(|error| trouble(&error))?;
         Ok(Self { store, tenant: tenant.clone() })
     }
+}
 
+impl Entries for Session {
     fn entry(&self, account: &Account) -> Result<Entry, StoreError> {
         let name = stored_as(&self.tenant, account)?;
         // What a person sees in the list of their keyring.
@@ -38,26 +40,9 @@ impl Session {
         let label = HashMap::from([("label", label.as_str())]);
         self.store.build(SERVICE, &name, Some(&label)).map_err(|error| trouble(&error))
     }
-}
 
-impl Opened for Session {
-    fn get(&self, account: &Account) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        match self.entry(account)?.get_secret() {
-            Ok(value) => Ok(Some(Zeroizing::new(value))),
-            Err(Error::NoEntry) => Ok(None),
-            Err(error) => Err(trouble(&error)),
-        }
-    }
-
-    fn set(&self, account: &Account, value: &[u8]) -> Result<(), StoreError> {
-        self.entry(account)?.set_secret(value).map_err(|error| trouble(&error))
-    }
-
-    fn remove(&self, account: &Account) -> Result<(), StoreError> {
-        match self.entry(account)?.delete_credential() {
-            Ok(()) | Err(Error::NoEntry) => Ok(()),
-            Err(error) => Err(trouble(&error)),
-        }
+    fn trouble(error: &Error) -> StoreError {
+        trouble(error)
     }
 }
 

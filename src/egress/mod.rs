@@ -29,7 +29,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use rustix::thread::CapabilitySets;
+use rustix::thread::CapabilitySet;
 use tokio::task::LocalSet;
 
 use crate::post::{self, PostError};
@@ -64,7 +64,12 @@ fn run() -> Result<(), PostError> {
         return Err(PostError::Descriptors(0));
     }
     raise_descriptor_limit();
-    give_up_privileges(plan.identity.as_ref())?;
+    match &plan.identity {
+        Some(Identity { uid, gid, groups }) => {
+            sys::become_user(*uid, *gid, groups, CapabilitySet::empty())?;
+        }
+        None => sys::give_up_capabilities()?,
+    }
     // Without Landlock the filter is the only wall, and it is there in any case.
     let fileless = confine::to_names()?;
     let runtime =
@@ -86,18 +91,6 @@ async fn serve(
     let dialer = dial::Dialer::new(plan.upstream.as_ref());
     serve::serve(control, Rc::clone(&serve::shared(dialer, log))).await;
     Ok(())
-}
-
-/// Becomes who it is to be, for good, and keeps no capability, whoever that is (credentials(7)).
-fn give_up_privileges(identity: Option<&Identity>) -> std::io::Result<()> {
-    let none = rustix::thread::CapabilitySet::empty();
-    match identity {
-        Some(Identity { uid, gid, groups }) => sys::become_user(*uid, *gid, groups, none),
-        None => {
-            let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
-            Ok(rustix::thread::set_capabilities(None, none)?)
-        }
-    }
 }
 
 /// Every connection takes two; the soft limit is for programs that use select.

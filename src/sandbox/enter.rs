@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{self, Gid, Uid};
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::CapabilitySet;
 
 use super::bubblewrap;
 use super::failure::Failure;
@@ -97,9 +97,7 @@ fn map(uid: Uid, gid: Gid) -> io::Result<()> {
 /// Gives up every capability, now and for whatever is executed (capabilities(7)).
 pub(super) fn drop_capabilities() -> io::Result<()> {
     limit_capabilities(CapabilitySet::empty());
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    Ok(rustix::thread::set_capabilities(None, sets)?)
+    sys::give_up_capabilities()
 }
 
 /// No user namespace can be made below this one. The filter of system calls says the same; this holds for

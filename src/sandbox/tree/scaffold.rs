@@ -173,7 +173,7 @@ impl Scaffold {
     }
 
     fn link(&self, path: &Path, target: &str) -> io::Result<()> {
-        let parent = match self.directory(path.parent().unwrap_or(Path::new(""))) {
+        let parent = match self.parent(path) {
             // Its directory is a link itself, through which it is found as it is outside.
             Err(Errno::LOOP) => return Ok(()),
             parent => parent?,
